@@ -1,0 +1,4 @@
+"""The pure heart: addresses, backends, attachments, desired state.
+
+Standard library only; no clock, no socket, no log. Functions return reasons instead of writing them.
+"""

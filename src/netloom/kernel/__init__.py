@@ -1,0 +1,1 @@
+"""The host's kernel: netlink, nftables, sysctls, tc, namespaces."""

@@ -1,0 +1,154 @@
+"""Hosts, blocks and reservations: what hosts tell each other through the store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from netloom.model.addr import Family, IPAddress, IPNetwork, parse_address, parse_mac, parse_network
+from netloom.model.errors import InvalidConfig
+from netloom.model.fields import Fields
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+def parse_host_id(text: object, where: str) -> str:
+    """Return a host id: letters, digits, '_', '.', '-', at most 128. Raises InvalidConfig."""
+    if not isinstance(text, str) or not _ID.fullmatch(text):
+        raise InvalidConfig(
+            f"{where}: {text!r} is not a host id",
+            field=where,
+            value=text,
+            hint="use letters, digits, '_', '.' and '-'",
+        )
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine that runs containers. Its identity is ``id``; its addresses may change.
+
+    ``underlay4``/``underlay6`` are where peers reach it. ``macs`` gives, per network, the MAC of
+    its tunnel end.
+    """
+
+    id: str
+    name: str
+    underlay4: IPAddress | None = None
+    underlay6: IPAddress | None = None
+    macs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def underlay(self, family: Family) -> IPAddress | None:
+        """Return the underlay address of one family, if the host has it."""
+        return self.underlay4 if family == 4 else self.underlay6
+
+    @classmethod
+    def parse(cls, data: object, where: str = "") -> Host:
+        """Parse ``{id, name, underlay: {ipv4, ipv6}, macs: {network: mac}}``."""
+        fields = Fields(data, where)
+        host_id = parse_host_id(fields.take_required("id"), fields.path("id"))
+        name = fields.take_str("name", host_id)
+        under = Fields(fields.take_map("underlay"), fields.path("underlay"))
+        addresses = {
+            key: parse_address(text, under.path(key)) if (text := under.take(key)) else None
+            for key in ("ipv4", "ipv6")
+        }
+        under.done()
+        for key, version in (("ipv4", 4), ("ipv6", 6)):
+            address = addresses[key]
+            if address is not None and address.version != version:
+                raise InvalidConfig(
+                    f"{under.path(key)}: {address} is not an IPv{version} address",
+                    field=under.path(key),
+                    value=str(address),
+                )
+        macs = {
+            network: parse_mac(mac, fields.path(f"macs.{network}"))
+            for network, mac in fields.take_map("macs").items()
+        }
+        fields.done()
+        return cls(host_id, name, addresses["ipv4"], addresses["ipv6"], MappingProxyType(macs))
+
+    def render(self) -> dict[str, Any]:
+        """Return the JSON form that :meth:`parse` reads."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "underlay": {
+                "ipv4": str(self.underlay4) if self.underlay4 else None,
+                "ipv6": str(self.underlay6) if self.underlay6 else None,
+            },
+            "macs": dict(self.macs),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A CIDR of one network held by one host.
+
+    ``confirmed`` is the second phase of the claim: a pending block is neither dealt from nor
+    routed, and belongs to its host, who alone may confirm or withdraw it.
+    """
+
+    network: str
+    cidr: IPNetwork
+    host_id: str
+    confirmed: bool = False
+
+    @classmethod
+    def parse(cls, data: object, where: str = "") -> Block:
+        """Parse ``{network, cidr, host, state: pending|confirmed}``."""
+        fields = Fields(data, where)
+        network = fields.take_str("network")
+        cidr = parse_network(fields.take_required("cidr"), fields.path("cidr"))
+        host_id = parse_host_id(fields.take_required("host"), fields.path("host"))
+        state = fields.take_str("state", "confirmed")
+        if state not in ("pending", "confirmed"):
+            raise InvalidConfig(
+                f"{fields.path('state')}: {state!r} is neither 'pending' nor 'confirmed'",
+                field=fields.path("state"),
+                value=state,
+            )
+        fields.done()
+        return cls(network, cidr, host_id, state == "confirmed")
+
+    def render(self) -> dict[str, Any]:
+        """Return the JSON form that :meth:`parse` reads."""
+        return {
+            "network": self.network,
+            "cidr": str(self.cidr),
+            "host": self.host_id,
+            "state": "confirmed" if self.confirmed else "pending",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A range of a network's pools that is never dealt out by itself; the reason is for people.
+
+    An explicit request for an address inside it is still granted.
+    """
+
+    network: str
+    cidr: IPNetwork
+    reason: str = ""
+
+    @classmethod
+    def parse(cls, data: object, where: str = "") -> Reservation:
+        """Parse ``{network, cidr, reason}``; a single address is taken as its /32 or /128."""
+        fields = Fields(data, where)
+        network = fields.take_str("network")
+        text = fields.take_required("cidr")
+        if isinstance(text, str) and "/" not in text:
+            text = f"{text}/{parse_address(text, fields.path('cidr')).max_prefixlen}"
+        cidr = parse_network(text, fields.path("cidr"))
+        reason = fields.take_str("reason")
+        fields.done()
+        return cls(network, cidr, reason)
+
+    def render(self) -> dict[str, Any]:
+        """Return the JSON form that :meth:`parse` reads."""
+        return {"network": self.network, "cidr": str(self.cidr), "reason": self.reason}

@@ -1,0 +1,285 @@
+"""Kernel objects as values: what should be in the kernel, and what is.
+
+The same types serve desired and actual. Each object has a ``key``: a string that names the place
+it takes in the kernel (two objects with one key exclude each other), and fields that say what
+should stand there. A :data:`KernelState` maps keys to objects. Keys are strings, and states are
+built by joining ready-made parts, since strings keep their hash: a state of ten thousand objects
+is put together and compared in a few milliseconds.
+
+Ownership marks are fields like any other: a link's ``alias``, a route's ``protocol``. Who owns
+what is decided in ``core/ownership.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
+
+#: Routes that are ours carry this protocol number (`ip route show proto 78`).
+ROUTE_PROTOCOL = 78
+#: Links that are ours have an alias that begins so; the network's name follows.
+ALIAS_PREFIX = "netloom:"
+#: The one nftables table that is ours, family inet.
+NFT_TABLE = "netloom"
+
+#: Every kind of object, in the order in which objects are added; deletion goes the other way.
+KINDS = ("link", "sysctl", "nft", "address", "neighbour", "fdb", "route", "qdisc")
+
+
+@dataclass(frozen=True, slots=True)
+class Vxlan:
+    """Settings of a vxlan device; a change of any of them means a new device.
+
+    ``device`` is the underlay interface, ``local`` the underlay address. Learning is always off.
+    """
+
+    vni: int
+    port: int
+    device: str
+    local: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The container's end of a veth pair and all that is configured behind it.
+
+    ``netns`` is a namespace path. ``addresses`` have the prefix length the container sees.
+    ``routes`` are (destination, gateway or None for on-link); ``neighbours`` are permanent.
+    ``sysctls`` are names under ``/proc/sys/net`` with '/' as separator, applied in ``netns``.
+    """
+
+    netns: str
+    ifname: str
+    mac: str
+    mtu_bytes: int
+    addresses: tuple[IPInterface, ...] = ()
+    routes: tuple[tuple[IPNetwork, IPAddress | None], ...] = ()
+    neighbours: tuple[tuple[IPAddress, str], ...] = ()
+    sysctls: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface of the host.
+
+    ``kind``: ``vxlan``, ``bridge``, ``veth``, ``macvlan``, or what the kernel reports for others
+    ("" for a physical card). Fields that are None are not our business and never compared.
+    ``peer`` is needed to create a veth and is not read back. ``index`` is the kernel's number,
+    filled in on read, not compared.
+    """
+
+    kind_name: ClassVar[str] = "link"
+    name: str
+    kind: str
+    alias: str = ""
+    mtu_bytes: int | None = None
+    mac: str | None = None
+    up: bool | None = True
+    master: str | None = None
+    hairpin: bool | None = None
+    vxlan: Vxlan | None = None
+    peer: Peer | None = field(default=None, compare=False)
+    index: int = field(default=0, compare=False)
+    carrier: bool = field(default=True, compare=False)
+
+    @property
+    def key(self) -> str:
+        """Return ``link NAME``."""
+        return f"link {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of an interface, with the prefix length as configured.
+
+    ``permanent`` is False for addresses with a lifetime (DHCP, SLAAC); ``kernel_made`` is True
+    for IPv6 link-local addresses that the kernel made by itself. Neither is compared.
+    """
+
+    kind_name: ClassVar[str] = "address"
+    link: str
+    interface: IPInterface
+    permanent: bool = field(default=True, compare=False)
+    kernel_made: bool = field(default=False, compare=False)
+
+    @property
+    def key(self) -> str:
+        """Return ``address A/LEN dev LINK``."""
+        return f"address {self.interface} dev {self.link}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the host.
+
+    ``gateway`` None means on-link (scope link). ``type``: unicast, blackhole, … as `ip route`
+    says. ``link`` is "" for types without a device. IPv6 routes of metric 0 read back as 1024.
+    """
+
+    kind_name: ClassVar[str] = "route"
+    destination: IPNetwork
+    link: str = ""
+    gateway: IPAddress | None = None
+    onlink: bool = False
+    type: str = "unicast"
+    protocol: int = ROUTE_PROTOCOL
+    metric: int = 0
+    table: int = 254
+    mtu_bytes: int = 0
+
+    @property
+    def key(self) -> str:
+        """Return ``route CIDR`` and, where they are not the default, metric and table."""
+        metric = f" metric {self.metric}" if self.metric else ""
+        table = f" table {self.table}" if self.table != 254 else ""
+        return f"route {self.destination}{metric}{table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A permanent neighbour (ARP or ND) entry."""
+
+    kind_name: ClassVar[str] = "neighbour"
+    link: str
+    address: IPAddress
+    mac: str
+
+    @property
+    def key(self) -> str:
+        """Return ``neighbour A dev LINK``."""
+        return f"neighbour {self.address} dev {self.link}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fdb:
+    """A permanent forwarding entry of a vxlan device: frames to ``mac`` go to host ``remote``."""
+
+    kind_name: ClassVar[str] = "fdb"
+    link: str
+    mac: str
+    remote: IPAddress
+
+    @property
+    def key(self) -> str:
+        """Return ``fdb MAC dev LINK``."""
+        return f"fdb {self.mac} dev {self.link}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """A setting under ``/proc/sys/net``, e.g. ``ipv4/ip_forward``; never deleted, only set."""
+
+    kind_name: ClassVar[str] = "sysctl"
+    name: str
+    value: str
+
+    @property
+    def key(self) -> str:
+        """Return ``sysctl NAME``."""
+        return f"sysctl {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class NftTable:
+    """Our nftables table as the text that ``nft -s list table inet netloom`` prints for it."""
+
+    kind_name: ClassVar[str] = "nft"
+    text: str
+    name: str = NFT_TABLE
+
+    @property
+    def key(self) -> str:
+        """Return ``nft table inet NAME``."""
+        return f"nft table inet {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Qdisc:
+    """A rate limit on one of our links.
+
+    ``direction``: ``egress`` shapes what the host sends into the link (what the container
+    receives) with a tbf root qdisc; ``ingress`` polices what comes out of the container.
+    """
+
+    kind_name: ClassVar[str] = "qdisc"
+    link: str
+    direction: str
+    rate_bps: int
+    burst_bytes: int
+
+    @property
+    def key(self) -> str:
+        """Return ``qdisc LINK DIRECTION``."""
+        return f"qdisc {self.link} {self.direction}"
+
+
+KernelObject = Link | Address | Route | Neighbour | Fdb | Sysctl | NftTable | Qdisc
+KernelState = Mapping[str, KernelObject]
+
+
+def family_of(obj: Address | Route | Neighbour) -> Family:
+    """Return 4 or 6 for an object that has a family."""
+    if isinstance(obj, Route):
+        return obj.destination.version
+    if isinstance(obj, Address):
+        return obj.interface.version
+    return obj.address.version
+
+
+def state_of(*objects: KernelObject) -> dict[str, KernelObject]:
+    """Return the state that holds exactly ``objects``; a later object replaces one of equal key."""
+    return {obj.key: obj for obj in objects}
+
+
+def describe(obj: KernelObject) -> str:
+    """Return the object as the command-line tool of its kind would print it, on one line."""
+    text: str = _DESCRIBE[type(obj)](obj)
+    return text
+
+
+def _describe_link(link: Link) -> str:
+    words = [f"link {link.name}"]
+    if link.kind:
+        words.append(f"type {link.kind}")
+    if link.vxlan:
+        vx = link.vxlan
+        words.append(f"id {vx.vni} local {vx.local} dev {vx.device} dstport {vx.port} nolearning")
+    if link.mac:
+        words.append(f"address {link.mac}")
+    if link.mtu_bytes:
+        words.append(f"mtu {link.mtu_bytes}")
+    if link.master:
+        words.append(f"master {link.master}")
+    if link.up is not None:
+        words.append("up" if link.up else "down")
+    return " ".join(words)
+
+
+def _describe_route(route: Route) -> str:
+    words = ["route"] + ([route.type] if route.type != "unicast" else []) + [str(route.destination)]
+    if route.gateway:
+        words.append(f"via {route.gateway}")
+    if route.link:
+        words.append(f"dev {route.link}")
+    if route.metric:
+        words.append(f"metric {route.metric}")
+    if route.mtu_bytes:
+        words.append(f"mtu {route.mtu_bytes}")
+    return " ".join(words + (["onlink"] if route.onlink else []))
+
+
+_DESCRIBE: dict[type, Any] = {
+    Link: _describe_link,
+    Address: lambda o: f"address {o.interface} dev {o.link}",
+    Route: _describe_route,
+    Neighbour: lambda o: f"neighbour {o.address} lladdr {o.mac} dev {o.link} PERMANENT",
+    Fdb: lambda o: f"fdb {o.mac} dst {o.remote} dev {o.link} self permanent",
+    Sysctl: lambda o: f"sysctl net.{o.name.replace('/', '.')} = {o.value}",
+    NftTable: lambda o: f"nft table inet {o.name} ({len(o.text.splitlines())} lines)",
+    Qdisc: lambda o: (
+        f"qdisc {o.link} {o.direction} rate {o.rate_bps} bit/s burst {o.burst_bytes} bytes"
+    ),
+}

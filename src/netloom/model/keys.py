@@ -1,0 +1,94 @@
+"""Where things are kept in a store.
+
+Cluster store, below ``/netloom/v1``::
+
+    cluster/networks/<name>                       Network
+    cluster/hosts/<host id>                       Host
+    cluster/blocks/<network>/<address>-<length>   Block
+    cluster/reservations/<network>/<address>-<length>  Reservation
+    endpoints/<host id>/<network>/<container>/<ifname>  Endpoint, mirrored from the host's journal
+    alive/<host id>                               leased; there while the host's agent runs
+
+Every agent watches ``cluster/``; ``endpoints/`` and ``alive/`` are read on demand, so that a
+container's start wakes no other host.
+
+Host journal (a store of its own, on the host's disk)::
+
+    journal/endpoints/<network>/<container>/<ifname>  Endpoint
+    journal/freed/<network>/<address>                 when the address was freed, as a counter
+    journal/blocks/<network>/<address>-<length>       blocks as last seen, for times without a store
+    journal/host                                      this host's id
+"""
+
+from __future__ import annotations
+
+from netloom.model.addr import IPAddress, IPNetwork, parse_network
+
+ROOT = "/netloom/v1/"
+CLUSTER = ROOT + "cluster/"
+NETWORKS = CLUSTER + "networks/"
+HOSTS = CLUSTER + "hosts/"
+BLOCKS = CLUSTER + "blocks/"
+RESERVATIONS = CLUSTER + "reservations/"
+ENDPOINTS = ROOT + "endpoints/"
+ALIVE = ROOT + "alive/"
+JOURNAL_ENDPOINTS = "journal/endpoints/"
+JOURNAL_FREED = "journal/freed/"
+JOURNAL_BLOCKS = "journal/blocks/"
+JOURNAL_HOST = "journal/host"
+
+
+def cidr_segment(cidr: IPNetwork) -> str:
+    """Render a CIDR as one key segment: ``10.244.1.0-24``."""
+    return f"{cidr.network_address}-{cidr.prefixlen}"
+
+
+def parse_cidr_segment(text: str) -> IPNetwork:
+    """Parse what :func:`cidr_segment` renders. Raises InvalidConfig."""
+    address, _, length = text.rpartition("-")
+    return parse_network(f"{address}/{length}", "key")
+
+
+def network_key(name: str) -> str:
+    """Return the key of a network's definition."""
+    return NETWORKS + name
+
+
+def host_key(host_id: str) -> str:
+    """Return the key of a host's record."""
+    return HOSTS + host_id
+
+
+def alive_key(host_id: str) -> str:
+    """Return the leased key that says that a host's agent runs."""
+    return ALIVE + host_id
+
+
+def block_key(network: str, cidr: IPNetwork) -> str:
+    """Return the key of a block's claim in the cluster store."""
+    return f"{BLOCKS}{network}/{cidr_segment(cidr)}"
+
+
+def reservation_key(network: str, cidr: IPNetwork) -> str:
+    """Return the key of a reservation."""
+    return f"{RESERVATIONS}{network}/{cidr_segment(cidr)}"
+
+
+def endpoint_key(host_id: str, network: str, container_id: str, ifname: str) -> str:
+    """Return the key of an endpoint's mirror in the cluster store."""
+    return f"{ENDPOINTS}{host_id}/{network}/{container_id}/{ifname}"
+
+
+def journal_endpoint_key(network: str, container_id: str, ifname: str) -> str:
+    """Return the key of an endpoint in the host's journal."""
+    return f"{JOURNAL_ENDPOINTS}{network}/{container_id}/{ifname}"
+
+
+def journal_freed_key(network: str, address: IPAddress) -> str:
+    """Return the key that remembers when an address was freed."""
+    return f"{JOURNAL_FREED}{network}/{address}"
+
+
+def journal_block_key(network: str, cidr: IPNetwork) -> str:
+    """Return the key of a block as the host last saw it."""
+    return f"{JOURNAL_BLOCKS}{network}/{cidr_segment(cidr)}"

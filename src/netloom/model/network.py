@@ -1,0 +1,215 @@
+"""A network: a named address space and its four choices.
+
+A choice is a ``type`` and that type's own options, kept as they were written; the module that
+implements the type parses the options (``core/backends/*``, ``core/attach/*``). So adding a type
+changes nothing here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from netloom.model.addr import Family, IPNetwork, parse_network
+from netloom.model.errors import InvalidConfig
+from netloom.model.fields import Fields, nearest
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+ADDRESSING_MODES = ("host-block", "on-demand")
+MIN_MTU = {4: 576, 6: 1280}
+MAX_MTU = 65535
+
+
+def parse_name(text: object, where: str) -> str:
+    """Return a DNS-label-like name of at most 63 characters. Raises InvalidConfig."""
+    if not isinstance(text, str) or not _NAME.fullmatch(text):
+        raise InvalidConfig(
+            f"{where}: {text!r} is not a valid name",
+            field=where,
+            value=text,
+            hint="use lower-case letters, digits, '-' and '.', at most 63, e.g. 'blue'",
+        )
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A CIDR that blocks are cut from. ``block_size`` is the blocks' prefix length."""
+
+    cidr: IPNetwork
+    block_size: int
+    nat_outgoing: bool = True
+
+    @property
+    def family(self) -> Family:
+        """4 or 6."""
+        return self.cidr.version
+
+    @classmethod
+    def parse(cls, data: object, where: str, *, default_block_size: Mapping[int, int]) -> Pool:
+        """Parse ``{cidr, blockSize, natOutgoing}``. Raises InvalidConfig naming the field."""
+        fields = Fields({"cidr": data} if isinstance(data, str) else data, where)
+        cidr = parse_network(fields.take_required("cidr"), fields.path("cidr"))
+        fallback = max(default_block_size[cidr.version], cidr.prefixlen)
+        size = fields.take_int("blockSize", fallback, 1, cidr.max_prefixlen)
+        if size < cidr.prefixlen:
+            raise InvalidConfig(
+                f"{fields.path('blockSize')}: a /{size} block does not fit into the pool {cidr}",
+                field=fields.path("blockSize"),
+                value=size,
+                hint=f"choose a prefix length from {cidr.prefixlen} to {cidr.max_prefixlen}",
+            )
+        nat = fields.take_bool("natOutgoing", True)
+        fields.done()
+        return cls(cidr, size, nat)
+
+    def render(self) -> dict[str, Any]:
+        """Return the JSON form that :meth:`parse` reads."""
+        return {
+            "cidr": str(self.cidr),
+            "blockSize": self.block_size,
+            "natOutgoing": self.nat_outgoing,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Addressing:
+    """Which addresses a host deals out.
+
+    ``host-block``: each host claims one block per pool at start. ``on-demand``: a host claims a
+    block when it first needs one, and further ones up to ``max_blocks_per_host`` per pool.
+    """
+
+    mode: str = "host-block"
+    max_blocks_per_host: int = 1
+
+    @classmethod
+    def parse(cls, data: object, where: str) -> Addressing:
+        """Parse ``{mode, maxBlocksPerHost}`` or just the mode's name."""
+        fields = Fields({"mode": data} if isinstance(data, str) else data, where)
+        mode = fields.take_str("mode", "host-block")
+        if mode not in ADDRESSING_MODES:
+            raise InvalidConfig(
+                f"{fields.path('mode')}: unknown mode {mode!r}",
+                field=fields.path("mode"),
+                value=mode,
+                hint=nearest(mode, ADDRESSING_MODES),
+            )
+        limit = fields.take_int("maxBlocksPerHost", 1 if mode == "host-block" else 20, 1, 4096)
+        fields.done()
+        return cls(mode, limit)
+
+    def render(self) -> dict[str, Any]:
+        """Return the JSON form that :meth:`parse` reads."""
+        return {"mode": self.mode, "maxBlocksPerHost": self.max_blocks_per_host}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a network's choices: the type's name and its options as the user wrote them."""
+
+    type: str
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def parse(cls, data: object, where: str, default: str) -> Choice:
+        """Parse ``{type, …options}`` or just the type's name; the options stay unread."""
+        fields = Fields({"type": data} if isinstance(data, str) else (data or {}), where)
+        kind = fields.take_str("type", default)
+        return cls(kind, MappingProxyType(fields.rest()))
+
+    def render(self) -> dict[str, Any]:
+        """Return the JSON form that :meth:`parse` reads."""
+        return {"type": self.type, **self.options}
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A named address space and its four choices. ``mtu_bytes`` 0 means: from the underlay."""
+
+    name: str
+    pools: tuple[Pool, ...]
+    addressing: Addressing = Addressing()
+    attachment: Choice = Choice("bridge")
+    backend: Choice = Choice("vxlan")
+    policy: Choice = Choice("none")
+    mtu_bytes: int = 0
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The address families of the pools, 4 before 6."""
+        return tuple(sorted({pool.family for pool in self.pools}))
+
+    @classmethod
+    def parse(cls, data: object, where: str = "") -> Network:
+        """Parse a network's definition; options of the choices are checked by ``core``.
+
+        Raises InvalidConfig naming the field, its value and the remedy.
+        """
+        fields = Fields(data, where)
+        name = parse_name(fields.take_required("name"), fields.path("name"))
+        addressing = Addressing.parse(fields.take("addressing", {}), fields.path("addressing"))
+        sizes = {4: 24, 6: 64} if addressing.mode == "host-block" else {4: 26, 6: 122}
+        pools = tuple(
+            Pool.parse(item, fields.path(f"pools[{index}]"), default_block_size=sizes)
+            for index, item in enumerate(fields.take_list("pools"))
+        )
+        if not pools:
+            raise InvalidConfig(
+                f"{fields.path('pools')}: a network needs at least one pool",
+                field=fields.path("pools"),
+                hint="e.g. pools: [{cidr: 10.244.0.0/16}]",
+            )
+        _refuse_overlap(pools, fields)
+        network = cls(
+            name,
+            pools,
+            addressing,
+            Choice.parse(fields.take("attachment"), fields.path("attachment"), "bridge"),
+            Choice.parse(fields.take("backend"), fields.path("backend"), "vxlan"),
+            Choice.parse(fields.take("policy"), fields.path("policy"), "none"),
+            fields.take_int("mtu", 0, 0, MAX_MTU),
+        )
+        fields.done()
+        _check_mtu(network, fields.path("mtu"))
+        return network
+
+    def render(self) -> dict[str, Any]:
+        """Return the JSON form that :meth:`parse` reads."""
+        return {
+            "name": self.name,
+            "pools": [pool.render() for pool in self.pools],
+            "addressing": self.addressing.render(),
+            "attachment": self.attachment.render(),
+            "backend": self.backend.render(),
+            "policy": self.policy.render(),
+            "mtu": self.mtu_bytes,
+        }
+
+
+def _refuse_overlap(pools: tuple[Pool, ...], fields: Fields) -> None:
+    for index, pool in enumerate(pools):
+        for other in range(index):
+            if pool.family == pools[other].family and pool.cidr.overlaps(pools[other].cidr):
+                where = fields.path(f"pools[{index}].cidr")
+                raise InvalidConfig(
+                    f"{where}: {pool.cidr} overlaps pools[{other}] {pools[other].cidr}",
+                    field=where,
+                    value=str(pool.cidr),
+                    hint="choose ranges that are disjoint",
+                )
+
+
+def _check_mtu(network: Network, where: str) -> None:
+    least = max(MIN_MTU[family] for family in network.families)
+    if network.mtu_bytes and network.mtu_bytes < least:
+        raise InvalidConfig(
+            f"{where}: {network.mtu_bytes} is below the least MTU {least} of "
+            f"{'IPv6' if least == MIN_MTU[6] else 'IPv4'}",
+            field=where,
+            value=network.mtu_bytes,
+            hint=f"choose at least {least}, or 0 for automatic",
+        )

@@ -1,0 +1,87 @@
+"""The view: an immutable picture of the cluster at one store revision, as one host needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
+from netloom.model.endpoint import Endpoint
+from netloom.model.host import Block, Host, Reservation
+from netloom.model.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not well: what, why in a sentence, and the remedy.
+
+    ``severity``: ``error`` (something does not work) or ``warning``. ``subject`` names the object
+    ("network blue", "peer h2", "key /netloom/v1/…"); one subject and text is one problem.
+    """
+
+    severity: str
+    subject: str
+    text: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What the store says, parsed. A value that does not parse keeps its last good form.
+
+    ``hosts`` by host id, ``networks`` by name, ``blocks`` by (network, cidr).
+    """
+
+    revision: int = 0
+    store_id: str = ""
+    networks: Mapping[str, Network] = field(default_factory=lambda: MappingProxyType({}))
+    hosts: Mapping[str, Host] = field(default_factory=lambda: MappingProxyType({}))
+    blocks: Mapping[tuple[str, IPNetwork], Block] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    reservations: Mapping[tuple[str, IPNetwork], Reservation] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What the host's own kernel says that desired state depends on.
+
+    ``underlay`` maps a family to (interface name, its address with prefix length); ``reason`` says
+    why that one was chosen. ``routes`` are the host's own routes and connected networks that are
+    not ours, for collision checks: (cidr, device). ``mtu_bytes`` is the underlay interface's.
+    """
+
+    underlay: Mapping[Family, tuple[str, IPInterface]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    mtu_bytes: int = 1500
+    reason: str = ""
+    routes: tuple[tuple[IPNetwork, str], ...] = ()
+
+    def underlay_address(self, family: Family) -> IPAddress | None:
+        """Return this host's underlay address of one family, if it has one."""
+        chosen = self.underlay.get(family)
+        return chosen[1].ip if chosen else None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that ``desired`` may depend on: cluster, own identity, own facts, own endpoints."""
+
+    cluster: Cluster
+    host_id: str
+    facts: HostFacts
+    endpoints: tuple[Endpoint, ...] = ()
+
+    def own_blocks(self, network: str) -> tuple[Block, ...]:
+        """Return this host's confirmed blocks of ``network``, sorted."""
+        blocks = [
+            block
+            for block in self.cluster.blocks.values()
+            if block.host_id == self.host_id and block.network == network and block.confirmed
+        ]
+        return tuple(sorted(blocks, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
