@@ -1,0 +1,153 @@
+"""What every test may use: network namespaces that are gone afterwards, whatever happens.
+
+A namespace is called ``nl-t<run>-<name>``; ``<run>`` names the pytest process by its pid and its
+start time, so that a later run can tell the leftovers of a dead run from the work of a live one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from netloom.kernel import namespaces
+from netloom.model.errors import InvalidConfig
+
+T = TypeVar("T")
+
+#: Every name of ours: the run's process id and start time, then the test's own part.
+NAME = re.compile(r"nl-t(\d+)x([0-9a-f]+)-.*")
+
+
+@dataclass(frozen=True)
+class Netns:
+    """A namespace of this test, with what a test does to it."""
+
+    name: str
+
+    @property
+    def path(self) -> str:
+        """Return the path that CNI, podman and our own code open."""
+        return str(namespaces.path(self.name))
+
+    def run(self, *command: str, input: str | None = None) -> str:
+        """Run a command inside and return its output; a failure shows what it said."""
+        done = subprocess.run(
+            ["nsenter", f"--net={self.path}", *command],
+            capture_output=True,
+            text=True,
+            input=input,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(f"{' '.join(command)}: {done.returncode}: {done.stderr}")
+        return done.stdout
+
+    def json(self, *command: str) -> Any:
+        """Run a command that prints JSON (``ip -j …``) and return what it printed."""
+        return json.loads(self.run(*command) or "[]")
+
+    def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a process inside; the caller ends it (what is left dies with the namespace)."""
+        return subprocess.Popen(["nsenter", f"--net={self.path}", *command], text=True, **options)
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run Python code inside, in a thread of its own."""
+        return namespaces.in_namespace(self.path, function)
+
+
+def _start_time(pid: int) -> str:
+    """Return when a process started, in hex ticks since boot; "" when there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return f"{int(fields[19]):x}"
+
+
+def _kill_inside(name: str) -> None:
+    """End the processes that live in a namespace of ours: a test started them, nobody else can."""
+    try:
+        wanted = namespaces.identity(namespaces.path(name))
+    except InvalidConfig:
+        return  # a plain file: its creator died half-way
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != os.getpid():
+            try:
+                status = os.stat(f"/proc/{entry}/ns/net")
+                if (status.st_dev, status.st_ino) == wanted:
+                    os.kill(int(entry), signal.SIGKILL)
+            except OSError:
+                continue
+
+
+def _remove(name: str) -> None:
+    _kill_inside(name)
+    namespaces.delete(name)
+
+
+@pytest.fixture(scope="session")
+def run_id() -> str:
+    """Name this pytest process: ``<pid>x<start time>``; use it in every name you make."""
+    return f"{os.getpid()}x{_start_time(os.getpid())}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sweep(run_id: str) -> Iterator[None]:
+    """Remove the namespaces of runs that are dead, and at the end whatever is left of ours."""
+    for name in namespaces.names("nl-t"):
+        match = NAME.fullmatch(name)
+        if match and _start_time(int(match[1])) != match[2]:
+            _remove(name)
+    yield
+    for name in namespaces.names(f"nl-t{run_id}-"):
+        _remove(name)
+
+
+@pytest.fixture
+def make_netns(run_id: str, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Netns]]:
+    """Return a function that makes a namespace with lo up; all are removed after the test."""
+    made: list[str] = []
+
+    def make(name: str) -> Netns:
+        full = f"nl-t{run_id}-{name}"
+        namespaces.create(full)
+        made.append(full)
+        netns = Netns(full)
+        netns.run("ip", "link", "set", "lo", "up")
+        return netns
+
+    yield make
+    for full in reversed(made):
+        _remove(full)
+
+
+@pytest.fixture
+def netns(make_netns: Callable[[str], Netns]) -> Netns:
+    """Return a fresh namespace with lo up."""
+    return make_netns("host")
+
+
+@pytest.fixture
+def two_hosts(make_netns: Callable[[str], Netns]) -> tuple[Netns, Netns]:
+    """Return two hosts joined by a veth called ens33 in both: 192.168.31.62/24 and .63/24.
+
+    IPv6: fd31::62/64 and fd31::63/64.
+    """
+    one, two = make_netns("h1"), make_netns("h2")
+    pair = ["type", "veth", "peer", "name", "ens33", "netns", two.path]
+    one.run("ip", "link", "add", "ens33", *pair)
+    for host, number in ((one, 62), (two, 63)):
+        host.run("ip", "address", "add", f"192.168.31.{number}/24", "dev", "ens33")
+        host.run("ip", "address", "add", f"fd31::{number}/64", "dev", "ens33", "nodad")
+        host.run("ip", "link", "set", "ens33", "up")
+    return one, two
