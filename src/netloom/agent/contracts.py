@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from netloom.model.attachment import Attached, AttachRequest
 from netloom.model.endpoint import Endpoint
 from netloom.model.view import Problem
+
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 class Attachments(Protocol):
@@ -42,8 +45,18 @@ class Attachments(Protocol):
         """
         ...
 
-    def collect(self, network: str, keep: Collection[tuple[str, str]]) -> list[Endpoint]:
-        """Detach every endpoint of ``network`` whose (container id, ifname) is not in ``keep``."""
+    def collect(
+        self,
+        network: str,
+        keep: Collection[tuple[str, str]],
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> list[Endpoint]:
+        """Detach every endpoint of ``network`` whose (container id, ifname) is not in ``keep``.
+
+        Only endpoints that carry all of ``labels`` are looked at: several runtimes (or several
+        CNI configurations) may share one network, and each knows its own containers alone.
+        Goes on after a failure and raises the first at the end.
+        """
         ...
 
     def readiness(self, network: str) -> list[Problem]:
@@ -53,7 +66,11 @@ class Attachments(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call of the local API. Header names are lower case; ``uid`` is the caller's user id."""
+    """One call of the local API. Header names are lower case; ``uid`` is the caller's user id.
+
+    ``pid`` is the caller's process as the agent's own /proc names it (SO_PEERCRED), 0 if unknown:
+    a path that the caller means is at ``/proc/<pid>/root/<path>`` while the call lasts.
+    """
 
     method: str
     path: str
@@ -61,6 +78,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     uid: int = 0
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
