@@ -1,4 +1,4 @@
 """The pure heart: addresses, backends, attachments, desired state.
 
-Standard library only; no clock, no socket, no log. Functions return reasons instead of writing them.
+Standard library only; no clock, no socket, no log. Functions return reasons, they do not write them.
 """

@@ -25,6 +25,9 @@ ALIAS_PREFIX = "netloom:"
 #: The one nftables table that is ours, family inet.
 NFT_TABLE = "netloom"
 
+#: The kernel gives an IPv6 route without a metric this one; saying it keeps read-back equal.
+IPV6_METRIC = 1024
+
 #: Every kind of object, in the order in which objects are added; deletion goes the other way.
 KINDS = ("link", "sysctl", "nft", "address", "neighbour", "fdb", "route", "qdisc")
 

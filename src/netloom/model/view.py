@@ -53,6 +53,7 @@ class HostFacts:
     ``underlay`` maps a family to (interface name, its address with prefix length); ``reason`` says
     why that one was chosen. ``routes`` are the host's own routes and connected networks that are
     not ours, for collision checks: (cidr, device). ``mtu_bytes`` is the underlay interface's.
+    ``vxlans`` are vxlan devices of others: (name, VNI, port).
     """
 
     underlay: Mapping[Family, tuple[str, IPInterface]] = field(
@@ -61,6 +62,7 @@ class HostFacts:
     mtu_bytes: int = 1500
     reason: str = ""
     routes: tuple[tuple[IPNetwork, str], ...] = ()
+    vxlans: tuple[tuple[str, int, int], ...] = ()
 
     def underlay_address(self, family: Family) -> IPAddress | None:
         """Return this host's underlay address of one family, if it has one."""
@@ -70,12 +72,17 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that ``desired`` may depend on: cluster, own identity, own facts, own endpoints."""
+    """All that ``desired`` may depend on: cluster, own identity, own facts, own endpoints.
+
+    ``admitted`` names the networks that stand in this kernel already: a collision found later is
+    reported but takes nothing away from them.
+    """
 
     cluster: Cluster
     host_id: str
     facts: HostFacts
     endpoints: tuple[Endpoint, ...] = ()
+    admitted: frozenset[str] = frozenset()
 
     def own_blocks(self, network: str) -> tuple[Block, ...]:
         """Return this host's confirmed blocks of ``network``, sorted."""

@@ -1,0 +1,145 @@
+"""Attachment ``routed``: each container hangs on a veth of its own and has a /32 (/128).
+
+Calico's way: the container's only route leads to 169.254.1.1 (fe80::ecee:eeff:feee:eeee), which no
+interface has. A permanent neighbour entry inside the container gives it the MAC of the host's end,
+so nothing depends on proxy ARP, which stays silent on a host without a default route. The host has
+one route and one permanent neighbour per address. An own block is a blackhole except for the
+addresses in use, so that packets to free addresses do not wander off by the default route.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from netloom.core.attach.contract import Part, Place, container_sysctls
+from netloom.model.addr import IPAddress, IPNetwork, derived_name
+from netloom.model.attachment import Attached
+from netloom.model.endpoint import Endpoint
+from netloom.model.fields import Fields
+from netloom.model.host import Block
+from netloom.model.kernel import (
+    ALIAS_PREFIX,
+    IPV6_METRIC,
+    KernelObject,
+    Link,
+    Neighbour,
+    Peer,
+    Route,
+    Sysctl,
+    state_of,
+)
+
+HOST_MAC = "ee:ee:ee:ee:ee:ee"
+GATEWAYS: Mapping[int, IPAddress] = {
+    4: ipaddress.ip_address("169.254.1.1"),
+    6: ipaddress.ip_address("fe80::ecee:eeff:feee:eeee"),
+}
+_ANYWHERE: Mapping[int, IPNetwork] = {
+    4: ipaddress.ip_network("0.0.0.0/0"),
+    6: ipaddress.ip_network("::/0"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRouted:
+    """One routed network on this host."""
+
+    place: Place
+
+    @property
+    def objects(self) -> Mapping[str, KernelObject]:
+        """Return a blackhole per own block; a block of one address needs none."""
+        return state_of(
+            *(
+                Route(
+                    block.cidr,
+                    type="blackhole",
+                    metric=IPV6_METRIC if block.cidr.version == 6 else 0,
+                )
+                for block in self.place.blocks
+                if block.cidr.prefixlen < block.cidr.max_prefixlen
+            )
+        )
+
+    def excluded(self, block: Block) -> frozenset[IPAddress]:
+        """Return nothing: every address of a block can be a container's."""
+        return frozenset()
+
+    def part(self, endpoint: Endpoint) -> Part:
+        """Return the veth with its interior, the host's routes, neighbours and settings."""
+        name = endpoint.host_ifname
+        families = sorted({address.version for address in endpoint.addresses})
+        gateways = tuple(GATEWAYS[family] for family in families)
+        routes = tuple(
+            route
+            for gateway in gateways
+            for route in (
+                *(((_single(gateway), None),) if gateway.version == 4 else ()),
+                (_ANYWHERE[gateway.version], gateway),
+            )
+        )
+        interfaces = tuple(
+            ipaddress.ip_interface((address, address.max_prefixlen))
+            for address in endpoint.addresses
+        )
+        peer = Peer(
+            endpoint.netns,
+            endpoint.ifname,
+            endpoint.mac,
+            self.place.mtu_bytes,
+            interfaces,
+            routes,
+            tuple((gateway, HOST_MAC) for gateway in gateways),
+            container_sysctls(self.place.network, endpoint.ifname),
+        )
+        objects: list[KernelObject] = [self._link(name, peer)]
+        for address in endpoint.addresses:
+            metric = IPV6_METRIC if address.version == 6 else 0
+            objects.append(Route(_single(address), name, metric=metric))
+            objects.append(Neighbour(name, address, endpoint.mac))
+        if 6 in families:
+            objects.append(Sysctl(f"ipv6/conf/{name}/accept_ra", "0"))
+        attached = Attached(
+            endpoint, self.place.mtu_bytes, interfaces, gateways, routes, host_mac=HOST_MAC
+        )
+        return Part(state_of(*objects), attached)
+
+    def _link(self, name: str, peer: Peer) -> Link:
+        return Link(
+            name,
+            "veth",
+            alias=ALIAS_PREFIX + self.place.network.name,
+            mtu_bytes=self.place.mtu_bytes,
+            mac=HOST_MAC,
+            peer=peer,
+        )
+
+
+def _single(address: IPAddress) -> IPNetwork:
+    return ipaddress.ip_network((address, address.max_prefixlen))
+
+
+class RoutedAttachment:
+    """The table's entry for ``routed``."""
+
+    name = "routed"
+    least_host_bits = 0
+
+    def parse(self, options: Mapping[str, Any], where: str) -> None:
+        """Refuse any option: routed has none. Raises InvalidConfig."""
+        Fields(options, where).done()
+
+    def claims(self, options: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+        """Return nothing: the host's ends have names of their own."""
+        return frozenset()
+
+    def host_ifname(self, network: str, container_id: str, ifname: str) -> str:
+        """Return ``cali`` and 11 hex digits, as Calico's users know it."""
+        return derived_name("cali", network, container_id, ifname, digits=11)
+
+    def prepare(self, place: Place) -> PreparedRouted:
+        """Return this host's part."""
+        return PreparedRouted(place)

@@ -1,0 +1,28 @@
+"""Plain routes to peers on the same segment: what ``host-gw`` is and ``directRouting`` prefers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from netloom.model.addr import Family, IPAddress, IPInterface
+from netloom.model.host import Block, Host
+from netloom.model.kernel import IPV6_METRIC, Route
+
+
+def on_link(underlay: IPInterface, address: IPAddress) -> bool:
+    """Tell whether ``address`` is on the segment that the underlay interface is configured for."""
+    return address.version == underlay.version and address in underlay.network
+
+
+def direct_route(
+    underlay: Mapping[Family, tuple[str, IPInterface]], peer: Host, block: Block
+) -> Route | None:
+    """Return the route to ``block`` through the peer itself; None when it is not on-link."""
+    family: Family = block.cidr.version
+    address = peer.underlay(family)
+    if family not in underlay or address is None:
+        return None
+    link, interface = underlay[family]
+    if not on_link(interface, address):
+        return None
+    return Route(block.cidr, link, address, metric=IPV6_METRIC if family == 6 else 0)

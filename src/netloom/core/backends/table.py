@@ -1,0 +1,11 @@
+"""The table of backends. Adding one: a module in this folder, a line here, its tests."""
+
+from __future__ import annotations
+
+from netloom.core.backends.contract import Backend
+from netloom.core.backends.host_gw import HostGwBackend
+from netloom.core.backends.vxlan import VxlanBackend
+
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend for backend in (VxlanBackend(), HostGwBackend())
+}

@@ -1,0 +1,239 @@
+"""Backend ``vxlan``: blocks are reached through a VXLAN device with static entries only.
+
+One device per address family of the underlay (``flannel.1``, ``flannel-v6.1``); learning is off.
+For each block of a peer there are three entries: the forwarding entry (peer's tunnel MAC → peer's
+underlay address), the permanent neighbour (the block's first address → that MAC) and, written
+last, the onlink route. The kernel therefore never has to ask or learn anything. With
+``directRouting`` a peer on the same segment gets a plain route instead.
+
+A block travels over the underlay of its own family where both hosts have one, else over the other
+family. Sources: RFC 7348; the tables are flannel's, see reference/flannel.md §2.1.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from netloom.core.backends.contract import Reach, Side
+from netloom.core.backends.onlink import direct_route
+from netloom.model.addr import Family, IPAddress, IPInterface, derived_mac
+from netloom.model.errors import InvalidConfig
+from netloom.model.fields import Fields
+from netloom.model.host import Block, Host
+from netloom.model.kernel import (
+    ALIAS_PREFIX,
+    IPV6_METRIC,
+    Address,
+    Fdb,
+    KernelObject,
+    Link,
+    Neighbour,
+    Route,
+    Sysctl,
+    Vxlan,
+    state_of,
+)
+from netloom.model.network import Network
+from netloom.model.view import Problem
+
+#: Outer Ethernet 14 + IP 20 or 40 + UDP 8 + VXLAN 8 (RFC 7348 §5).
+OVERHEAD_BYTES: Mapping[Family, int] = {4: 50, 6: 70}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of a vxlan network. ``device`` "" means flannel.<VNI>."""
+
+    vni: int = 1
+    port: int = 8472
+    direct_routing: bool = False
+    device: str = ""
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any], where: str) -> Options:
+        """Parse ``{vni, port, directRouting, device}``; flannel's spellings are taken too."""
+        spelled = {"VNI": "vni", "Port": "port", "DirectRouting": "directRouting"}
+        fields = Fields({spelled.get(k, k): v for k, v in options.items()}, where)
+        parsed = cls(
+            fields.take_int("vni", 1, 1, (1 << 24) - 1),
+            fields.take_int("port", 8472, 1, 65535),
+            fields.take_bool("directRouting", False),
+            fields.take_str("device"),
+        )
+        fields.done()
+        if len(parsed.device) > 12 or "/" in parsed.device or " " in parsed.device:
+            raise InvalidConfig(
+                f"{fields.path('device')}: {parsed.device!r} is not usable as a device name",
+                field=fields.path("device"),
+                value=parsed.device,
+                hint="at most 12 characters, so that '-v6' fits behind it; no '/' and no blank",
+            )
+        return parsed
+
+    def device_name(self, family: Family) -> str:
+        """Return the device's name for one underlay family."""
+        if self.device:
+            return self.device if family == 4 else f"{self.device}-v6"
+        return f"flannel.{self.vni}" if family == 4 else f"flannel-v6.{self.vni}"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedVxlan:
+    """One vxlan network on this host. ``devices``: underlay family → device name."""
+
+    network: str
+    options: Options
+    devices: Mapping[Family, str]
+    underlay: Mapping[Family, tuple[str, IPInterface]]
+    mtu_bytes: int
+    problems: tuple[Problem, ...] = ()
+    objects: Mapping[str, KernelObject] = field(default_factory=dict)
+
+    def reach(self, peer: Host, block: Block) -> Reach:
+        """Return neighbour, forwarding entry and route to ``block``, or a plain route."""
+        if self.options.direct_routing:
+            direct = direct_route(self.underlay, peer, block)
+            if direct:
+                return Reach(state_of(direct), f"direct via {direct.gateway} dev {direct.link}")
+        family = self._family(peer, block.cidr.version)
+        if family is None:
+            return Reach(problem=_no_common_underlay(self.network, peer))
+        device = self.devices[family]
+        remote = peer.underlay(family)
+        assert remote is not None
+        mac = peer.macs.get(self.network) or tunnel_mac(self.network, peer.id)
+        gateway = block.cidr.network_address
+        objects = state_of(
+            Neighbour(device, gateway, mac),
+            Fdb(device, mac, remote),
+            Route(block.cidr, device, gateway, onlink=True, metric=_metric(block)),
+        )
+        return Reach(objects, f"vxlan {device} to {remote}")
+
+    def excluded(self, block: Block) -> frozenset[IPAddress]:
+        """Return the block's first address: it is the tunnel's own end."""
+        return frozenset({block.cidr.network_address})
+
+    def _family(self, peer: Host, inner: Family) -> Family | None:
+        order: tuple[Family, Family] = (4, 6) if inner == 4 else (6, 4)
+        for family in order:
+            if family in self.devices and peer.underlay(family) is not None:
+                return family
+        return None
+
+
+def _metric(block: Block) -> int:
+    return IPV6_METRIC if block.cidr.version == 6 else 0
+
+
+def tunnel_mac(network: str, host_id: str) -> str:
+    """Return the MAC of a host's tunnel end: the same at every start, so peers stay right."""
+    return derived_mac("vtep", network, host_id)
+
+
+class VxlanBackend:
+    """The table's entry for ``vxlan``."""
+
+    name = "vxlan"
+
+    def parse(self, options: Mapping[str, Any], where: str) -> Options:
+        """Check the options. Raises InvalidConfig."""
+        return Options.parse(options, where)
+
+    def claims(self, options: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+        """Return the VNI with its port, and the device's name."""
+        parsed = Options.parse(options, "backend")
+        return frozenset(
+            {("vni", f"{parsed.vni} on port {parsed.port}"), ("device", parsed.device_name(4))}
+        )
+
+    def publish(self, network: Network, host_id: str) -> str:
+        """Return the tunnel MAC that peers write into their tables."""
+        return tunnel_mac(network.name, host_id)
+
+    def prepare(self, side: Side) -> PreparedVxlan:
+        """Return the devices, one per underlay family, each with its first block's address."""
+        options = Options.parse(side.network.backend.options, "backend")
+        devices: dict[Family, str] = {
+            family: options.device_name(family) for family in sorted(side.facts.underlay)
+        }
+        needed = [family for family in side.network.families if family in devices] or list(devices)
+        devices = {family: devices[family] for family in needed}
+        room = min((side.facts.mtu_bytes - OVERHEAD_BYTES[family] for family in devices), default=0)
+        objects: dict[str, KernelObject] = {}
+        for family, device in devices.items():
+            objects |= _device(side, options, family, device)
+        return PreparedVxlan(
+            side.network.name,
+            options,
+            devices,
+            {family: side.facts.underlay[family] for family in sorted(side.facts.underlay)},
+            min(room, side.network.mtu_bytes or room),
+            tuple(_problems(side, options, devices)),
+            objects,
+        )
+
+
+def _device(side: Side, options: Options, family: Family, name: str) -> dict[str, KernelObject]:
+    underlay_link, underlay = side.facts.underlay[family]
+    room = side.facts.mtu_bytes - OVERHEAD_BYTES[family]
+    objects: list[KernelObject] = [
+        Link(
+            name,
+            "vxlan",
+            alias=ALIAS_PREFIX + side.network.name,
+            mtu_bytes=min(room, side.network.mtu_bytes or room),
+            mac=tunnel_mac(side.network.name, side.host.id),
+            vxlan=Vxlan(options.vni, options.port, underlay_link, underlay.ip),
+        )
+    ]
+    if 6 in side.network.families:
+        objects.append(Sysctl(f"ipv6/conf/{name}/accept_ra", "0"))
+    inner = side.network.families if len(side.facts.underlay) == 1 else (family,)
+    for block in _first_blocks(side.blocks, inner):
+        objects.append(Address(name, _host_interface(block)))
+    return state_of(*objects)
+
+
+def _first_blocks(blocks: tuple[Block, ...], families: tuple[Family, ...]) -> list[Block]:
+    first: dict[Family, Block] = {}
+    for block in blocks:
+        first.setdefault(block.cidr.version, block)
+    return [block for family, block in sorted(first.items()) if family in families]
+
+
+def _host_interface(block: Block) -> IPInterface:
+
+    return ipaddress.ip_interface((block.cidr.network_address, block.cidr.max_prefixlen))
+
+
+def _problems(side: Side, options: Options, devices: Mapping[Family, str]) -> list[Problem]:
+    subject = f"network {side.network.name}"
+    problems = []
+    if not devices:
+        problems.append(
+            Problem("error", subject, "this host has no underlay address", "give it one")
+        )
+    for name, vni, port in side.facts.vxlans:
+        if vni == options.vni and port == options.port and name not in devices.values():
+            problems.append(
+                Problem(
+                    "error",
+                    subject,
+                    f"backend.vni: {vni} on port {port} is taken by device {name}",
+                    f"choose another backend.vni or backend.port, or remove {name}",
+                )
+            )
+    return problems
+
+
+def _no_common_underlay(network: str, peer: Host) -> Problem:
+    return Problem(
+        "error",
+        f"peer {peer.name}",
+        f"network {network}: the hosts have no underlay address of a common family",
+        f"give {peer.name} an address of this host's family",
+    )

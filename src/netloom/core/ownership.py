@@ -1,0 +1,45 @@
+"""How we know that a kernel object is ours. One rule per kind; ARCHITECTURE.md has the table.
+
+What is ours and no longer desired is swept; what is not ours is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from netloom.model.kernel import (
+    ALIAS_PREFIX,
+    NFT_TABLE,
+    ROUTE_PROTOCOL,
+    Address,
+    Fdb,
+    KernelObject,
+    Link,
+    Neighbour,
+    NftTable,
+    Qdisc,
+    Route,
+)
+
+
+def our_links(objects: Iterable[KernelObject]) -> frozenset[str]:
+    """Return the names of the links that are ours: those whose alias begins with our prefix."""
+    return frozenset(
+        obj.name for obj in objects if isinstance(obj, Link) and obj.alias.startswith(ALIAS_PREFIX)
+    )
+
+
+def owns(obj: KernelObject, links: frozenset[str]) -> bool:
+    """Tell whether ``obj`` is ours, given the names of our links.
+
+    Sysctls are never owned: they are set, not swept.
+    """
+    if isinstance(obj, Route):
+        return obj.protocol == ROUTE_PROTOCOL
+    if isinstance(obj, Neighbour | Fdb | Qdisc):
+        return obj.link in links
+    if isinstance(obj, Address):
+        return obj.link in links and not obj.kernel_made
+    if isinstance(obj, Link):
+        return obj.name in links
+    return isinstance(obj, NftTable) and obj.name == NFT_TABLE
