@@ -299,23 +299,25 @@ class _Talk(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Serve any method: routes decide which of them a path has."""
-        uid = self._caller()
+        pid, uid = self._caller()
         if uid not in (PUBLIC, 0, os.geteuid()):
             stranger = NotPermitted(f"user id {uid} may not use this socket", hint="be root")
             self._refuse(_error(stranger))
             return
         body = self._read_body()
         if body is not None:
-            self._answer(self._route(uid, body))
+            self._answer(self._route(pid, uid, body))
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_GET
 
-    def _caller(self) -> int:
+    def _caller(self) -> tuple[int, int]:
+        """Return the caller's process id and user id."""
         if self.connection.family != socket.AF_UNIX:
-            return PUBLIC
+            return 0, PUBLIC
         size = struct.calcsize("3i")
         credentials = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        return int(struct.unpack("3i", credentials)[1])  # (pid, uid, gid)
+        pid, uid, _gid = struct.unpack("3i", credentials)
+        return pid, uid
 
     def _read_body(self) -> bytes | None:
         """Return the body; None when it was refused and answered."""
@@ -333,7 +335,7 @@ class _Talk(BaseHTTPRequestHandler):
             self.close_connection = True  # the caller died halfway: do nothing of what it began
         return None
 
-    def _route(self, uid: int, body: bytes) -> Response:
+    def _route(self, pid: int, uid: int, body: bytes) -> Response:
         url = urlsplit(self.path)
         path = unquote(url.path)
         handler = self.server.routes.get((self.command, path))
@@ -342,7 +344,7 @@ class _Talk(BaseHTTPRequestHandler):
         query = dict(parse_qsl(url.query, keep_blank_values=True))
         headers = {name.lower(): value for name, value in self.headers.items()}
         try:
-            return handler(Request(self.command, path, query, headers, body, uid))
+            return handler(Request(self.command, path, query, headers, body, uid, pid))
         except NetloomError as error:
             if isinstance(error, Bug):
                 _log.exception("%s %s", self.command, path)

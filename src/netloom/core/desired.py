@@ -159,7 +159,7 @@ def _check_mtu(view: View, network: Network, backend: Prepared) -> None:
     if network.mtu_bytes > backend.mtu_bytes:
         raise InvalidConfig(
             f"mtu: {network.mtu_bytes} is above what this host's underlay carries: its MTU "
-            f"{view.facts.mtu_bytes} leaves {backend.mtu_bytes} with backend {network.backend.type}",
+            f"{view.facts.mtu_bytes} leaves {backend.mtu_bytes} with {network.backend.type}",
             field="mtu",
             value=network.mtu_bytes,
             hint=f"choose at most {backend.mtu_bytes}, or 0 for automatic",

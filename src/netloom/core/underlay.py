@@ -111,14 +111,16 @@ def _by_default_route(
         (r for r in routes if r.destination.prefixlen == 0 and r.type == "unicast"),
         key=lambda route: route.metric,
     )
-    for family in (4, 6):
+    families: tuple[Family, ...] = (4, 6)
+    for family in families:
         for route in defaults:
             found = usable.get((route.link, family))
             if route.destination.version == family and found:
                 chosen[family] = (route.link, found)
                 reasons.append(f"IPv{family}: {found.ip} on {route.link}, the default route's")
                 break
-    for family, other in ((4, 6), (6, 4)):
+    pairs: tuple[tuple[Family, Family], ...] = ((4, 6), (6, 4))
+    for family, other in pairs:
         if family not in chosen and other in chosen:
             name = chosen[other][0]
             if (name, family) in usable:

@@ -53,9 +53,9 @@ class Kernel(Protocol):
         """Read the objects of the wanted ``kinds`` (see ``model.kernel.KINDS``).
 
         Links, addresses and routes (main table, unicast and blackhole): all of them, whoever
-        they belong to. Neighbours and FDB entries: the permanent ones of links whose alias is ours. Sysctls: those
-        ever written or asked for through :meth:`want_sysctls`. nft: our table if it exists.
-        Qdiscs: of links that are ours.
+        they belong to. Neighbours and FDB entries: the permanent ones of links whose alias is
+        ours. Sysctls: those ever written or asked for through :meth:`want_sysctls`. nft: our
+        table if it exists. Qdiscs: of links that are ours.
         """
         ...
 

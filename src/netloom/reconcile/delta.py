@@ -71,7 +71,7 @@ def delta(
 
 
 def matches(want: KernelObject, have: KernelObject) -> bool:
-    """Tell whether ``have`` is all that ``want`` asks for; fields of a link that are None ask nothing."""
+    """Tell whether ``have`` is all that ``want`` asks; a link's fields that are None ask nothing."""
     if not isinstance(want, Link) or not isinstance(have, Link):
         return want == have
     return (

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from netloom.core.desired import Desired
 from netloom.model.errors import NetloomError
-from netloom.model.kernel import KINDS, KernelObject, Sysctl
+from netloom.model.kernel import KINDS, KernelObject, Link, Sysctl
 from netloom.reconcile.contracts import Change, Kernel, Outcome, Verb
 from netloom.reconcile.delta import Plan, delta
 
@@ -103,7 +103,7 @@ class Reconciler:
             done = self._kernel.apply(changes)
             outcomes += done
             self._remember(done)
-            if not any(o.change.obj.kind_name == "link" for o in done if o.error is None):
+            if not any(_disturbs(outcome) for outcome in done):
                 break
         self._applied = desired.state
         self.repaired.update(repaired)
@@ -180,12 +180,20 @@ class Reconciler:
                 self.mark((kind,))
                 continue
             self.failing.pop(key, None)
-            if kind == "link":
+            if _disturbs(outcome):
                 self._dirty |= _ALL
             elif change.verb is Verb.DELETE:
                 self._actual.setdefault(kind, {}).pop(key, None)
+                if isinstance(change.obj, Link):
+                    self._drop_what_leaned_on(change.obj.name)
             else:
                 self._actual.setdefault(kind, {})[key] = change.obj
+
+    def _drop_what_leaned_on(self, link: str) -> None:
+        for kind, held in self._actual.items():
+            if kind != "link":
+                for key in [k for k, obj in held.items() if getattr(obj, "link", None) == link]:
+                    del held[key]
 
     def _note_failure(self, change: Change, error: NetloomError) -> None:
         before = self.failing.get(change.obj.key)
@@ -197,3 +205,13 @@ class Reconciler:
         wanted = {change.obj.key for change in plan.changes}
         for key in [key for key in self.failing if key not in wanted]:
             del self.failing[key]
+
+
+def _disturbs(outcome: Outcome) -> bool:
+    """Tell whether a change may have taken other objects along that we believed to stand.
+
+    A link changed in place can: set down it loses its routes, made anew it loses everything. A new
+    link cannot, and what leaned on a deleted one is known.
+    """
+    change = outcome.change
+    return outcome.error is None and change.verb is Verb.REPLACE and isinstance(change.obj, Link)
