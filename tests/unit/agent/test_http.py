@@ -46,7 +46,12 @@ class UnixConnection(http.client.HTTPConnection):
 
 def echo(request: Request) -> Response:
     return Response(
-        data={"query": request.query, "body": request.body.decode(), "uid": request.uid}
+        data={
+            "query": request.query,
+            "body": request.body.decode(),
+            "uid": request.uid,
+            "pid": request.pid,
+        }
     )
 
 
@@ -88,10 +93,15 @@ def raw(path: Path, data: bytes) -> bytes:
         return b"".join(parts)
 
 
-def test_a_handler_gets_query_body_and_the_callers_uid(server: Server) -> None:
+def test_a_handler_gets_query_body_and_who_calls(server: Server) -> None:
     status, data = call(server.address, "POST", "/echo?a=1&b=%20x&c=", b"hello")
     assert status == 200
-    assert data == {"query": {"a": "1", "b": " x", "c": ""}, "body": "hello", "uid": os.getuid()}
+    assert data == {
+        "query": {"a": "1", "b": " x", "c": ""},
+        "body": "hello",
+        "uid": os.getuid(),
+        "pid": os.getpid(),
+    }
 
 
 def test_the_socket_is_open_to_its_owner_alone_from_its_first_moment(run_dir: Path) -> None:
