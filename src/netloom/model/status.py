@@ -37,7 +37,10 @@ class KernelStatus:
 
 @dataclass(frozen=True, slots=True)
 class NetworkStatus:
-    """One network as this host has it. ``blocks`` are this host's own, with addresses in use."""
+    """One network as this host has it.
+
+    ``blocks`` are this host's own: each ``{"cidr": text, "used": addresses, "size": addresses}``.
+    """
 
     name: str
     backend: str
