@@ -1,0 +1,270 @@
+"""Claim blocks in the cluster store so that no two hosts ever hold the same address.
+
+A claim has two phases. The host writes the block as *pending*, on condition that its key is absent;
+then it lists the claims of the network. If one that overlaps is older (its key was created at an
+earlier revision) or confirmed, the host withdraws and looks elsewhere; otherwise it confirms. Of
+two overlapping claims, of whatever sizes, the younger one's list always shows the older one, so at
+most one is confirmed; and the oldest never has to yield, so somebody always gets on.
+
+A pending block is neither dealt from nor routed, and only its own host touches it. A crash between
+any two steps therefore costs nothing: the host's next run finds its pending blocks and confirms or
+withdraws them by the same rule.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from netloom.core.ipam.blocks import (
+    Preference,
+    block_count,
+    block_limit,
+    next_block,
+    overlap,
+    within,
+)
+from netloom.model.addr import IPNetwork
+from netloom.model.datastore import Compare, Delete, Entry, Put, Store, Transaction
+from netloom.model.errors import Conflict, Exhausted, InvalidConfig, NetloomError, Unavailable
+from netloom.model.host import Block, Reservation
+from netloom.model.keys import BLOCKS, RESERVATIONS, block_key, parse_cidr_segment
+from netloom.model.network import Network, Pool
+
+#: Lost races in a row after which a claim gives up for now. Each one means that another host
+#: got on, so that this is reached only when something writes the same keys in a loop.
+MOST_ATTEMPTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One claim as it stands in the store; ``block`` is None when its value does not parse."""
+
+    cidr: IPNetwork
+    entry: Entry
+    block: Block | None
+
+    def confirmed(self) -> Claim:
+        """Return this claim as it is once confirmed."""
+        return replace(self, block=replace(self.block, confirmed=True) if self.block else None)
+
+    def yields_to(self, other: Claim) -> bool:
+        """Tell whether this pending claim must give way to ``other``."""
+        if other.entry.key == self.entry.key or not overlap(self.cidr, other.cidr):
+            return False
+        settled = other.block is None or other.block.confirmed
+        return settled or other.entry.create_revision < self.entry.create_revision
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a host wants: one block of ``pool`` that is not among the ``known`` ones.
+
+    ``known`` are the blocks of the pool that the caller deals from already: a block that this host
+    holds beyond them (from a run that ended between claiming and using it) is found instead of
+    claiming one more. ``hints`` are blocks held before, tried first. ``only`` asks for this very
+    block and no other.
+    """
+
+    network: Network
+    pool: Pool
+    host_id: str
+    known: Collection[IPNetwork] = ()
+    hints: tuple[IPNetwork, ...] = ()
+    only: IPNetwork | None = None
+
+
+def claim(store: Store, search: Search) -> Block:
+    """Return a confirmed block of the host as ``search`` wants it; claim one if need be.
+
+    Settles the host's pending blocks of the network first. Safe to repeat after any failure: it
+    neither leaks a block nor claims one too many.
+
+    Raises Exhausted (pool or the host's limit reached: the user acts), Conflict (``only`` is
+    taken), Unavailable (store away, or the outcome of a write unknown: call again).
+    """
+    for attempt in range(MOST_ATTEMPTS):
+        claims = settle(store, search.network, search.host_id)
+        own = _own(claims, search)
+        for block in own:
+            if block.cidr not in search.known and search.only in (None, block.cidr):
+                return block
+        cidr = _choose(store, claims, own, search, attempt)
+        pending = Block(search.network.name, cidr, search.host_id, confirmed=False)
+        key = block_key(search.network.name, cidr)
+        # Won or lost, the next round settles what stands in the store then.
+        store.commit(Transaction([Put(key, _value(pending))], [Compare(key, 0)]))
+    raise Unavailable(
+        f"network {search.network.name}: lost {MOST_ATTEMPTS} races for a block of "
+        f"{search.pool.cidr} in a row",
+        hint="other hosts claim blocks at the same time; it is tried again",
+    )
+
+
+def settle(store: Store, network: Network, host_id: str) -> list[Claim]:
+    """Confirm or withdraw every pending block of the host; return all claims of the network.
+
+    The claims are as they stood in the listing, those of the host as they were settled. Blocks
+    that lie in no pool of the network any more are withdrawn. Idempotent.
+    """
+    while True:
+        claims = list_claims(store, network.name)
+        changes = [
+            (each, _settled(each, claims, network))
+            for each in claims
+            if each.block is not None and each.block.host_id == host_id and not each.block.confirmed
+        ]
+        # A write that loses was overtaken by another hand on the same block: look again.
+        if all(_write(store, each, operation) for each, operation in changes):
+            break
+    confirmed = {
+        each.entry.key: each.confirmed()
+        for each, operation in changes
+        if isinstance(operation, Put)
+    }
+    withdrawn = {each.entry.key for each, _ in changes} - confirmed.keys()
+    return [
+        confirmed.get(each.entry.key, each) for each in claims if each.entry.key not in withdrawn
+    ]
+
+
+def release(store: Store, block: Block) -> bool:
+    """Give ``block`` back; True when it was the host's and is gone now.
+
+    Safe to repeat: what is absent or held by another host by now stays as it is. The caller makes
+    sure that no address of it is in use.
+    """
+    entry = store.get(block_key(block.network, block.cidr))
+    if entry is None:
+        return False
+    held = _claim(entry).block
+    if held is None or held.host_id != block.host_id:
+        return False
+    outcome = store.commit(
+        Transaction([Delete(entry.key)], [Compare(entry.key, entry.mod_revision)])
+    )
+    return outcome.succeeded
+
+
+def _settled(each: Claim, claims: list[Claim], network: Network) -> Put | Delete:
+    wanted = any(within(each.cidr, pool.cidr) for pool in network.pools)
+    if not wanted or any(each.yields_to(other) for other in claims):
+        return Delete(each.entry.key)
+    block = each.confirmed().block
+    assert block is not None
+    return Put(each.entry.key, _value(block))
+
+
+def list_claims(store: Store, network: str) -> list[Claim]:
+    """Return every claim of ``network``; a key that names no CIDR is no claim."""
+    claims = []
+    for entry in store.list(f"{BLOCKS}{network}/").entries:
+        try:
+            claims.append(_claim(entry))
+        except InvalidConfig:
+            continue  # the view reports it; it cannot overlap anything
+    return claims
+
+
+def _claim(entry: Entry) -> Claim:
+    cidr = parse_cidr_segment(entry.key.rpartition("/")[2])
+    try:
+        block = Block.parse(json.loads(entry.value), entry.key)
+    except (ValueError, NetloomError):
+        # Whose it is cannot be told, so it counts as somebody's.
+        return Claim(cidr, entry, None)
+    return Claim(cidr, entry, block if block.cidr == cidr else None)
+
+
+def _own(claims: list[Claim], search: Search) -> list[Block]:
+    return [
+        each.block
+        for each in claims
+        if each.block is not None
+        and each.block.host_id == search.host_id
+        and within(each.cidr, search.pool.cidr)
+    ]
+
+
+def _choose(
+    store: Store, claims: list[Claim], own: list[Block], search: Search, attempt: int
+) -> IPNetwork:
+    limit = block_limit(search.network.addressing)
+    if len(own) >= limit:
+        raise _limit_reached(search, own, limit)
+    if search.only is not None:
+        return _only(claims, search, search.only)
+    chosen = next_block(
+        search.pool,
+        [each.cidr for each in claims],
+        _reserved(store, search.network.name),
+        Preference(
+            search.host_id,
+            tidy=search.network.addressing.mode == "host-block",
+            hints=search.hints,
+            attempt=attempt,
+        ),
+    )
+    if chosen is None:
+        raise _pool_exhausted(search, claims)
+    return chosen
+
+
+def _only(claims: list[Claim], search: Search, wanted: IPNetwork) -> IPNetwork:
+    for each in claims:
+        if overlap(each.cidr, wanted):
+            holder = f"host {each.block.host_id}" if each.block else "a claim that does not parse"
+            raise Conflict(
+                f"network {search.network.name}: block {wanted} is held by {holder} ({each.cidr})",
+                hint="choose an address of a block of this host, or of a free one: "
+                "netloom ipam show --show-blocks",
+            )
+    return wanted
+
+
+def _reserved(store: Store, network: str) -> list[IPNetwork]:
+    reserved = []
+    for entry in store.list(f"{RESERVATIONS}{network}/").entries:
+        try:
+            reserved.append(Reservation.parse(json.loads(entry.value), entry.key).cidr)
+        except (ValueError, NetloomError):
+            continue  # the view reports it
+    return reserved
+
+
+def _limit_reached(search: Search, own: list[Block], limit: int) -> Exhausted:
+    held = ", ".join(str(block.cidr) for block in own)
+    what = "the one block" if limit == 1 else f"all {limit} blocks"
+    remedy = (
+        "free addresses (netloom ipam check), or use larger blocks or addressing mode on-demand"
+        if search.network.addressing.mode == "host-block"
+        else "free addresses (netloom ipam check), or raise addressing.maxBlocksPerHost"
+    )
+    return Exhausted(
+        f"network {search.network.name}: host {search.host_id} holds {what} of pool "
+        f"{search.pool.cidr} that it may: {held}",
+        hint=remedy,
+    )
+
+
+def _pool_exhausted(search: Search, claims: list[Claim]) -> Exhausted:
+    held = [each for each in claims if within(each.cidr, search.pool.cidr)]
+    hosts = {each.block.host_id for each in held if each.block is not None}
+    return Exhausted(
+        f"network {search.network.name}: pool {search.pool.cidr} has no free /"
+        f"{search.pool.block_size} block: {len(held)} of {block_count(search.pool)} are held by "
+        f"{len(hosts)} hosts, the rest is reserved or overlapped by blocks of another size",
+        hint="add a pool, lift a reservation (netloom ipam unreserve), or forget hosts that are "
+        "gone (netloom host forget)",
+    )
+
+
+def _write(store: Store, each: Claim, operation: Put | Delete) -> bool:
+    return store.commit(
+        Transaction([operation], [Compare(each.entry.key, each.entry.mod_revision)])
+    ).succeeded
+
+
+def _value(block: Block) -> bytes:
+    return json.dumps(block.render(), separators=(",", ":")).encode()
