@@ -49,7 +49,8 @@ class Batch:
 
     A batch without events is a sign of progress: the watcher has seen all up to ``revision``.
     ``compacted`` True means: history up to the wanted revision is gone, or the store is another one
-    than before (``store_id`` changed); list again, compare, watch on.
+    than before (``store_id`` changed), or its revision went back (an older copy was restored). It
+    is the last batch of its watch: list again, compare, watch anew.
     """
 
     revision: int
@@ -83,7 +84,11 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Do all ``operations`` in order if every one of ``compares`` holds, else nothing."""
+    """Do all ``operations`` in order if every one of ``compares`` holds, else nothing.
+
+    All are one revision; of several operations on one key only the last counts. A transaction that
+    changes nothing (no operation, deletions of the absent) makes no revision.
+    """
 
     operations: Sequence[Put | Delete]
     compares: Sequence[Compare] = field(default=())
@@ -101,7 +106,10 @@ class Watch(Protocol):
     """A running watch. Iterate with :meth:`next`; closing wakes a blocked reader."""
 
     def next(self, timeout_s: float | None = None) -> Batch | None:
-        """Block until something changed; None when ``timeout_s`` passed or the watch was closed.
+        """Block until something changed; None when ``timeout_s`` passed or the watch has ended.
+
+        Changes below other prefixes do not wake the caller one by one; a few seconds after them at
+        the latest comes a batch without events.
 
         Raises Unavailable when the store went away; the caller watches again from the revision it
         has seen.
