@@ -1,0 +1,48 @@
+"""From a datastore's URL to an open store."""
+
+from __future__ import annotations
+
+import os
+
+from netloom.model.datastore import Store
+from netloom.model.errors import InvalidConfig
+from netloom.model.fields import nearest
+
+SCHEMES = ("sqlite", "etcd", "kubernetes")
+_EXAMPLE = "e.g. sqlite:///var/lib/netloom/cluster.db"
+
+
+def open_store(url: str) -> Store:
+    """Open the store that ``url`` names, creating an absent SQLite file.
+
+    ``sqlite:///absolute/path``; ``etcd://`` and ``kubernetes://`` are known and refused for now.
+    Raises InvalidConfig, NotPermitted, Unavailable, each with the remedy.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise _wrong(url, f"{url!r} is not a datastore URL", _EXAMPLE)
+    if scheme not in SCHEMES:
+        raise _wrong(url, f"unknown datastore {scheme!r}", nearest(scheme, SCHEMES))
+    if scheme != "sqlite":
+        raise _wrong(
+            url,
+            f"the {scheme} datastore cannot be used yet",
+            f"share a SQLite file on this machine for now, {_EXAMPLE}",
+        )
+    return _open_sqlite(url, rest)
+
+
+def _open_sqlite(url: str, path: str) -> Store:
+    if not path.startswith("/"):
+        remedy = f"write an absolute path: sqlite://{os.path.abspath(path)}" if path else _EXAMPLE
+        raise _wrong(url, f"{url!r} names no absolute path", remedy)
+    if path.endswith("/"):
+        raise _wrong(url, f"{url!r} names a directory", f"name a file in it, {_EXAMPLE}")
+    # a process that never opens a store (the CNI front, `--help`) need not load SQLite
+    from netloom.store.sqlite import SqliteStore  # noqa: PLC0415
+
+    return SqliteStore(os.path.normpath(path))
+
+
+def _wrong(url: str, message: str, hint: str) -> InvalidConfig:
+    return InvalidConfig(f"datastore: {message}", field="datastore", value=url, hint=hint)
