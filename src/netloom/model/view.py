@@ -30,7 +30,8 @@ class Problem:
 class Cluster:
     """What the store says, parsed. A value that does not parse keeps its last good form.
 
-    ``hosts`` by host id, ``networks`` by name, ``blocks`` by (network, cidr).
+    ``hosts`` by host id, ``networks`` by name, ``blocks`` by (network, cidr). ``standing`` are the
+    store keys of entries that only a former store named, which stay until the present one speaks.
     """
 
     revision: int = 0
@@ -44,6 +45,7 @@ class Cluster:
         default_factory=lambda: MappingProxyType({})
     )
     problems: tuple[Problem, ...] = ()
+    standing: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
