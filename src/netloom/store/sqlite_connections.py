@@ -31,8 +31,8 @@ class Connections:
     """
 
     def __init__(self, path: str, busy_s: float) -> None:
-        self.path = path
-        self.bell_path = path + "-bell"
+        self.path = os.path.realpath(path)  # SQLite puts -wal and -shm beside the real file
+        self.bell_path = self.path + "-bell"
         self._busy_s = busy_s
         self._mutex = threading.Lock()
         self._writer = threading.Lock()

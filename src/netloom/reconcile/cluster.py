@@ -1,0 +1,216 @@
+"""The cluster as the store tells it: a listing parsed, then changes folded in, one by one.
+
+Pure: values in, values out. Three laws hold, whatever the store says:
+
+- *Path independence*: folding the same changes in any portions gives the same cluster, and it is
+  the one that a listing of the result gives.
+- *No harm*: a value that does not parse keeps its last good form, stands in ``problems`` under its
+  key until it is mended or deleted, and touches nothing else.
+- *Standing*: when the store is another than before (its id changed, or its revision went back)
+  what only the former one said **stands**: it stays in the cluster, its keys in ``standing``, with
+  a problem that says so. A key stops standing when the present store names it (agents register
+  their host and blocks again by themselves), when another block takes part of a standing block's
+  range, or when a person says so: :func:`release`, or a restart of the agent, which knows nothing
+  of the former store. Deletions within one and the same store are meant and are followed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from netloom.model import keys
+from netloom.model.datastore import Batch, Entry, Listing
+from netloom.model.errors import Bug
+from netloom.model.view import Cluster, Problem
+from netloom.reconcile.cluster_tables import KEY_SUBJECT, TABLES, Identity, Ranges, place, read
+
+_STORE = "store"  # the subject of the problem that tells of a replaced store
+
+
+def from_listing(listing: Listing, store_id: str, previous: Cluster | None = None) -> Cluster:
+    """Return the cluster that a listing of ``keys.CLUSTER`` describes.
+
+    ``previous`` is the last cluster there was, whose good forms and standing entries live on as
+    the module's laws say.
+    """
+    before = previous or Cluster()
+    change = _change_of_store(listing, store_id, before)
+    candidates = frozenset(_keys_of(before)) if change else before.standing
+    draft = _Draft(Cluster(listing.revision, store_id))
+    for entry in listing.entries:
+        draft.put(entry, before)
+    standing = candidates.difference(entry.key for entry in listing.entries)
+    for key in standing:
+        draft.keep(key, before)
+    draft.yield_to_present()
+    if change:
+        draft.store_problem = _standing_problem(change)
+    else:
+        draft.store_problem = _problems_by_subject(before).get(_STORE)
+    return draft.cluster()
+
+
+def fold(cluster: Cluster, batch: Batch) -> Cluster:
+    """Return the cluster after ``batch``; costs a copy of the tables that it touches."""
+    if batch.compacted:
+        raise Bug("a compacted batch holds no changes: list again and call from_listing")
+    if not batch.events:
+        return replace(cluster, revision=batch.revision)
+    draft = _Draft(cluster)
+    for event in batch.events:
+        if event.entry is None:
+            draft.delete(event.key)
+        else:
+            draft.put(event.entry, cluster)
+    draft.revision = batch.revision
+    return draft.cluster()
+
+
+def release(cluster: Cluster) -> Cluster:
+    """Let go of all that stands from a former store; the user said so."""
+    draft = _Draft(cluster)
+    for key in cluster.standing:
+        draft.forget(key)
+    draft.standing = set()
+    return draft.cluster()
+
+
+class _Draft:
+    """A cluster being changed. Tables are copied at their first change."""
+
+    def __init__(self, base: Cluster) -> None:
+        self._base = base
+        self._tables: dict[str, dict[Identity, Any]] = {}
+        self._problems: dict[str, Problem] | None = None
+        self.revision = base.revision
+        self.standing = set(base.standing)
+        self.store_problem = _problems_by_subject(base).get(_STORE) if base.problems else None
+
+    def put(self, entry: Entry, before: Cluster) -> None:
+        """Take the entry in, or keep its last good form and note the problem."""
+        where = place(entry.key)
+        if where is None:
+            return
+        stood = entry.key in self.standing
+        self.standing.discard(entry.key)
+        value, problem = read(where, entry.key, entry.value)
+        if problem is not None:
+            self._complain(problem)
+            last_good = getattr(before, where.table.name).get(where.identity)
+            if last_good is not None:
+                self._table(where.table.name).setdefault(where.identity, last_good)
+            return
+        self._table(where.table.name)[where.identity] = value
+        self._settle(entry.key)
+        if self.standing and not stood and where.table.name == "blocks":
+            self._yield_to(Ranges([value]))
+
+    def delete(self, key: str) -> None:
+        """Forget the key, its value and its problem."""
+        self.standing.discard(key)
+        self.forget(key)
+        self._settle(key)
+
+    def keep(self, key: str, before: Cluster) -> None:
+        """Let the value that ``before`` had under ``key`` stand."""
+        where = place(key)
+        value = getattr(before, where.table.name).get(where.identity) if where else None
+        if where is not None and value is not None:
+            self._table(where.table.name)[where.identity] = value
+            self.standing.add(key)
+
+    def forget(self, key: str) -> None:
+        """Drop the value under ``key``."""
+        where = place(key)
+        if where is not None and where.problem is None:
+            self._table(where.table.name).pop(where.identity, None)
+
+    def yield_to_present(self) -> None:
+        """Drop standing blocks whose range the present store gave to others."""
+        if self.standing:
+            blocks = self._tables.get("blocks", {}).values()
+            said = (b for b in blocks if keys.block_key(b.network, b.cidr) not in self.standing)
+            self._yield_to(Ranges(said))
+
+    def cluster(self) -> Cluster:
+        """Return the result."""
+        problems = self._base.problems
+        if self._problems is not None:
+            problems = tuple(self._problems[subject] for subject in sorted(self._problems))
+        if self._base.standing or self.standing:
+            problems = tuple(problem for problem in problems if problem.subject != _STORE)
+            if self.standing and self.store_problem:
+                problems = (self.store_problem, *problems)
+        changed: dict[str, Any] = {
+            "revision": self.revision,
+            "problems": problems,
+            "standing": frozenset(self.standing),
+        }
+        for name, table in self._tables.items():
+            changed[name] = MappingProxyType(table)
+        return replace(self._base, **changed)
+
+    def _table(self, name: str) -> dict[Identity, Any]:
+        table = self._tables.get(name)
+        if table is None:
+            base = getattr(self._base, name)
+            # copying a dict copies its hashes; any other way hashes every address anew
+            table = base.copy() if isinstance(base, MappingProxyType) else dict(base)
+            self._tables[name] = table
+        return table
+
+    def _complain(self, problem: Problem) -> None:
+        if self._problems is None:
+            self._problems = _problems_by_subject(self._base)
+        self._problems[problem.subject] = problem
+
+    def _settle(self, key: str) -> None:
+        subject = KEY_SUBJECT + key
+        if self._problems is None:
+            if not any(problem.subject == subject for problem in self._base.problems):
+                return
+            self._problems = _problems_by_subject(self._base)
+        self._problems.pop(subject, None)
+
+    def _yield_to(self, ranges: Ranges) -> None:
+        for key in [key for key in self.standing if key.startswith(keys.BLOCKS)]:
+            where = place(key)
+            if where is not None and ranges.overlap(*where.identity):
+                self.standing.discard(key)
+                self.forget(key)
+
+
+def _change_of_store(listing: Listing, store_id: str, before: Cluster) -> str:
+    """Say how the store is another than ``before``'s; "" when it is the same or the first."""
+    if not before.store_id:
+        return ""
+    if store_id != before.store_id:
+        return f"its id changed from {before.store_id} to {store_id}"
+    if listing.revision < before.revision:
+        return f"its revision went back from {before.revision} to {listing.revision}"
+    return ""
+
+
+def _standing_problem(change: str) -> Problem:
+    return Problem(
+        "error",
+        _STORE,
+        f"the store was replaced or restored: {change}; what only the former one said stays in "
+        "place until this one says it again",
+        "create its networks again or bring the former store back; hosts and blocks come back with "
+        "their agents; restart this agent to let go of what is gone for good",
+    )
+
+
+def _problems_by_subject(cluster: Cluster) -> dict[str, Problem]:
+    return {problem.subject: problem for problem in cluster.problems}
+
+
+def _keys_of(cluster: Cluster) -> Iterable[str]:
+    for table in TABLES:
+        entries: Mapping[Identity, Any] = getattr(cluster, table.name)
+        for value in entries.values():
+            yield table.to_key(value)
