@@ -17,9 +17,10 @@ _LEAST_BURST_BYTES = 128 * 1024
 #: burst has 32 bits.
 _LONGEST_BURST_S = 250
 _LARGEST_BURST_BYTES = (1 << 32) - 1
-#: tc keeps a depth as whole microseconds of the rate, the kernel as ticks of 64 ns; both are whole
-#: numbers at every 8th microsecond.
+#: tc keeps a depth as whole microseconds of the rate, the kernel as ticks of 64 ns: both are whole
+#: numbers at every 8th microsecond. Where bytes are the coarser measure, 8 of them are one step.
 _STEP_US = 8
+_STEP_BYTES = 8
 
 
 def qdiscs(link: str, bandwidth: Bandwidth) -> list[Qdisc]:
@@ -41,11 +42,11 @@ def settled(qdisc: Qdisc) -> Qdisc:
     Settling twice changes nothing, and a value that tc rounded on its way back settles to the one
     that was asked for: so a desired and an actual limit compare equal.
     """
-    rate_bytes = max(qdisc.rate_bps // 8, 1)
-    steps = round(qdisc.burst_bytes * 1_000_000 / rate_bytes / _STEP_US)
-    steps = min(max(steps, 1), _LONGEST_BURST_S * 1_000_000 // _STEP_US)
-    burst = rate_bytes * steps * _STEP_US // 1_000_000
-    return Qdisc(qdisc.link, qdisc.direction, rate_bytes * 8, min(burst, _LARGEST_BURST_BYTES))
+    rate = max(qdisc.rate_bps // 8, 1)
+    step_us = _STEP_US * max(_STEP_BYTES * 1_000_000 // (rate * _STEP_US), 1)
+    most = min(_LONGEST_BURST_S * 1_000_000, _LARGEST_BURST_BYTES * 1_000_000 // rate) // step_us
+    steps = min(max(round(qdisc.burst_bytes * 1_000_000 / rate / step_us), 1), most)
+    return Qdisc(qdisc.link, qdisc.direction, rate * 8, rate * steps * step_us // 1_000_000)
 
 
 def _burst_bytes(rate_bps: int, burst_bits: int) -> int:

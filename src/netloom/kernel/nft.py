@@ -34,7 +34,9 @@ class NftTables:
     """
 
     def __init__(self) -> None:
-        #: How this nft prints a table that we wrote: its text → ours. Equal for nft 1.0.6.
+        #: What we wrote last, and the generation that this made.
+        self._written: tuple[int, str] | None = None
+        #: How this nft prints what we wrote: its text → ours. Empty with nft 1.0.6.
         self._spelling: dict[str, str] = {}
         self._generation: int | None = None
         self._text = ""
@@ -46,6 +48,7 @@ class NftTables:
             self._text = _list()
             # Another hand may have changed it meanwhile: then the next read must look again.
             self._generation = now if now == generation() else None
+            self._learn()
         if not self._text:
             return []
         return [NftTable(self._spelling.get(self._text, self._text))]
@@ -68,7 +71,8 @@ class NftTables:
     def _replace(self, text: str) -> None:
         before = generation()
         self._submit("write", text)
-        self._learn(text, before)
+        # One transaction adds one, and skips 0; another hand's in between adds more.
+        self._written = (before % 0xFFFFFFFF + 1, text) if before is not None else None
 
     def _submit(self, verb: str, text: str) -> None:
         # "add" makes "delete" well where there is no table.
@@ -78,21 +82,16 @@ class NftTables:
             number = errno_in(done.error)
             raise KernelRejected(verb, f"nft table inet {NFT_TABLE}", number, done.complaint)
 
-    def _learn(self, text: str, before: int | None) -> None:
-        """Find out how this nft prints ``text``, so that its spelling is not taken for drift.
+    def _learn(self) -> None:
+        """Find out how this nft prints what we wrote, so that its spelling is not taken for drift.
 
-        Only what is sure to be ours is learnt: the ruleset must be at the very next generation
-        before and after it was listed.
+        Only what is sure to be ours is learnt: the ruleset is still at the generation that our own
+        transaction made.
         """
-        if before is None:
+        if self._written is None or self._text == "" or self._generation != self._written[0]:
             return
-        expected = before % 0xFFFFFFFF + 1  # the kernel skips 0
-        if generation() != expected:
-            return
-        printed = _list()
-        if printed and generation() == expected:
-            self._text, self._generation = printed, expected
-            self._spelling = {} if printed == text else {printed: text}
+        text = self._written[1]
+        self._spelling = {} if self._text == text else {self._text: text}
 
 
 def _list() -> str:
