@@ -1,0 +1,311 @@
+"""``netloom lab``: several hosts on this machine, to learn and to try; ``lab/`` does the work."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from netloom.cli.options import output_option
+from netloom.cli.render import Table, emit, paint
+
+if TYPE_CHECKING:
+    from netloom.lab.lab import Lab
+
+DEFAULT_LAB = "lab"
+
+name_option = click.option(
+    "--name",
+    metavar="LAB",
+    default=DEFAULT_LAB,
+    envvar="NETLOOM_LAB",
+    show_default=True,
+    help="The lab's name; two labs with different names do not disturb each other.",
+)
+
+
+def example(*lines: str) -> str:
+    """Return a help text's end that click leaves in lines."""
+    return "\n".join(["\b", "Example:", *(f"  {line}" for line in lines)])
+
+
+@click.group(
+    epilog=example(
+        "netloom lab up --hosts 3 --preset flannel",
+        "netloom lab run h1 a",
+        "netloom lab run h2 b",
+        "netloom lab exec h1/a -- ping -c3 10.244.1.2",
+        "netloom lab down",
+    )
+)
+def lab() -> None:
+    """Lay out several hosts on this machine, each with a real agent."""
+
+
+@lab.command(
+    epilog=example(
+        "netloom lab up --hosts 3 --preset flannel",
+        "netloom lab up --name try --backend host-gw --attach routed --pool 10.99.0.0/16",
+        "netloom lab up scene4",
+    )
+)
+@click.argument("file", required=False)
+@name_option
+@click.option("--hosts", type=int, help="Make this many hosts on one segment.  [default: 3]")
+@click.option("--preset", metavar="NAME", help="Begin with a preset: flannel or calico.")
+@click.option("--backend", metavar="TYPE", help="How hosts reach each other's blocks.")
+@click.option("--attach", metavar="TYPE", help="How containers reach their host.")
+@click.option("--pool", "pools", metavar="CIDR", multiple=True, help="Addresses; repeatable.")
+@click.option("--block-size", type=int, metavar="LENGTH", help="Prefix length of a block.")
+@click.option("--bare", is_flag=True, help="Start no agents: to do their work by hand.")
+@click.option(
+    "--store",
+    type=click.Choice(["sqlite"]),
+    default="sqlite",
+    show_default=True,
+    help="What holds the cluster's state.",
+)
+def up(
+    file: str | None, *, name: str, hosts: int | None, bare: bool, store: str, **choices: Any
+) -> None:
+    """Bring a lab up: hosts h1, h2, … on one segment, or the topology of FILE.
+
+    FILE is a topology file, or the name of a shipped one: scene2, scene2-router, scene4,
+    dualstack, two-cards.
+    """
+    from netloom.lab.documents import default_document, load_document
+    from netloom.lab.lab import Lab
+
+    if file and (hosts is not None or any(choices.values())):
+        raise click.UsageError("FILE already says what the lab has: leave out --hosts and networks")
+    if file:
+        document = load_document(file)
+    else:
+        document = default_document(3 if hosts is None else hosts, network_of(**choices))
+    began = time.monotonic()
+    made = Lab.up(document, name=name, run_agents=not bare, progress=say)
+    say(f"lab {name} is up after {time.monotonic() - began:.1f} s")
+    click.echo(_table([made.describe()]))
+    first = made.hosts[0].name
+    flag = "" if name == DEFAULT_LAB else f" --name {name}"
+    say(f"next: netloom lab run{flag} {first} a, netloom lab exec{flag} {first} -- netloom status")
+
+
+@lab.command(
+    epilog=example(
+        "netloom lab run h1 web -p 8080:80 -- python3 -m http.server 80",
+        "netloom lab run h2 client --ip 10.244.1.77",
+    )
+)
+@click.argument("host")
+@click.argument("container", metavar="NAME")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD…]")
+@name_option
+@click.option(
+    "--network", "networks", multiple=True, help="Attach to this network; repeatable: eth0, eth1, …"
+)
+@click.option("--ip", "ips", metavar="ADDRESS", multiple=True, help="Ask for this address.")
+@click.option(
+    "-p", "--publish", "ports", metavar="HOSTPORT:PORT", multiple=True, help="Publish a port."
+)
+@output_option
+def run(
+    host: str,
+    container: str,
+    command: tuple[str, ...],
+    *,
+    name: str,
+    networks: tuple[str, ...],
+    ips: tuple[str, ...],
+    ports: tuple[str, ...],
+    output: str,
+) -> None:
+    """Make container NAME on HOST, attached through the CNI executable as a runtime would.
+
+    CMD runs inside, in the background, its output in a file; the container stays when it ends.
+    """
+    made = (
+        _open(name)
+        .host(host)
+        .run(container, networks=networks, ips=ips, ports=ports, command=command)
+    )
+    document = {
+        "host": host,
+        "name": container,
+        "namespace": made.namespace,
+        "addresses": made.known.addresses,
+        "pid": made.known.process.pid if made.known.process else None,
+    }
+    emit(output, document, lambda: f"{made.name}  {', '.join(made.known.addresses)}")
+
+
+@lab.command(epilog=example("netloom lab rm h1 web"))
+@click.argument("host")
+@click.argument("container", metavar="NAME")
+@name_option
+def rm(host: str, container: str, name: str) -> None:
+    """Detach and remove container NAME of HOST."""
+    _open(name).host(host).remove(container)
+
+
+@lab.command(
+    "exec",
+    context_settings={"ignore_unknown_options": True},
+    epilog=example(
+        "netloom lab exec h1 -- netloom status",
+        "netloom lab exec h1 -- ip route",
+        "netloom lab exec h1/a -- ping -c1 10.244.1.2",
+    ),
+)
+@click.argument("target", metavar="HOST[/NAME]")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD…")
+@name_option
+def exec_(target: str, command: tuple[str, ...], name: str) -> None:
+    """Run CMD on a host or in a container; streams and exit code are CMD's own.
+
+    On a host, `netloom` itself speaks to that host's agent.
+    """
+    import shutil
+
+    from netloom.model.errors import InvalidConfig
+
+    place = _open(name).place(target)
+    if not shutil.which(command[0], path=place.environment["PATH"]):
+        raise InvalidConfig(
+            f"the command {command[0]!r} is not installed", field="CMD", value=command[0]
+        )
+    argv = place.command(command)
+    sys.stdout.flush()
+    os.execvpe(argv[0], argv, dict(place.environment))  # noqa: S606 - we become the command
+
+
+@lab.command("list", epilog=example("netloom lab list", "netloom lab list -o json"))
+@click.option("--name", metavar="LAB", default=None, help="Only this lab.  [default: all]")
+@output_option
+def list_(name: str | None, output: str) -> None:
+    """Show labs, their hosts and containers, with namespaces, addresses and process ids."""
+    from netloom.lab import record
+    from netloom.lab.lab import require_rights
+
+    require_rights()
+    names = [name] if name else record.names()
+    labs = [_open(each).describe() for each in names]
+    emit(output, {"labs": labs}, lambda: _table(labs) if labs else "no labs")
+
+
+@lab.command(
+    epilog=example(
+        "netloom lab fault h2 cut          pull h2's cable",
+        "netloom lab fault h2 heal",
+        "netloom lab fault h1 kill-agent   kill -9; traffic goes on",
+        "netloom lab fault store stop-store",
+    )
+)
+@click.argument("target", metavar="HOST|HOST:CARD|SEGMENT|store", required=False)
+@click.argument("fault_name", metavar="FAULT", required=False)
+@name_option
+def fault(target: str | None, fault_name: str | None, name: str) -> None:
+    """Break something on purpose, or mend it. Without arguments: the list of faults."""
+    from netloom.lab.faults import FAULTS
+
+    if target is None or fault_name is None:
+        table = Table(["FAULT", "OF", "MEANING"])
+        for each, about in FAULTS.items():
+            table.add(each, about.target, about.meaning)
+        click.echo(table.render())
+        if target is not None:
+            raise click.UsageError(f"which fault shall {target} have?")
+        return
+    _open(name).fault(target, fault_name)
+
+
+@lab.command(epilog=example("netloom lab down", "netloom lab down --all"))
+@name_option
+@click.option("--all", "every", is_flag=True, help="Take every lab down.")
+def down(name: str, every: bool) -> None:
+    """Take a lab down; nothing of it is left, whatever state it was in."""
+    from netloom.lab import record, teardown
+    from netloom.lab.lab import require_rights
+    from netloom.lab.names import parse_lab_name
+
+    require_rights()
+    if every:
+        for each in record.names():
+            teardown.down(each)
+            say(f"lab {each} is gone")
+        return
+    if teardown.down(parse_lab_name(name, "--name")):
+        say(f"lab {name} is gone")
+    else:
+        say(f"there was no lab {name}")
+
+
+def network_of(
+    *,
+    preset: str | None = None,
+    backend: str | None = None,
+    attach: str | None = None,
+    pools: tuple[str, ...] = (),
+    block_size: int | None = None,
+) -> Mapping[str, Any]:
+    """Return the definition of the network ``default`` from the flags."""
+    from netloom.core import definition
+    from netloom.lab.documents import DEFAULT_NETWORK
+
+    base = definition.preset(preset) if preset else dict(DEFAULT_NETWORK)
+    base["name"] = "default"
+    if backend:
+        base["backend"] = backend
+    if attach:
+        base["attachment"] = attach
+    cidrs = pools or tuple(pool["cidr"] for pool in base["pools"])
+    if pools or block_size is not None:
+        size = {} if block_size is None else {"blockSize": block_size}
+        base["pools"] = [{"cidr": cidr, **size} for cidr in cidrs]
+    return base
+
+
+def say(text: str) -> None:
+    """Write one line of progress to stderr."""
+    click.echo(f"{paint('·', 'dim', sys.stderr)} {text}", err=True)
+
+
+def _open(name: str) -> Lab:
+    from netloom.lab.lab import Lab
+
+    return Lab.open(name)
+
+
+def _table(labs: list[dict[str, Any]]) -> str:
+    table = Table(["LAB", "HOST", "NAMESPACE", "ADDRESSES", "AGENT"])
+    for each in labs:
+        phase = "" if each["phase"] == "up" else f" ({each['phase']})"
+        for host in each["hosts"]:
+            addresses = [
+                f"{address} {interface['name']}"
+                for interface in host["interfaces"]
+                for address in interface["addresses"]
+            ]
+            table.add(
+                each["name"] + phase,
+                host["name"],
+                host["namespace"],
+                "\n".join(addresses),
+                _agent_cell(host["agent"]),
+            )
+            for container in host["containers"]:
+                name = f"{host['name']}/{container['name']}"
+                cells = ", ".join(container["addresses"])
+                table.add(each["name"], name, container["namespace"], cells, None)
+    return table.render()
+
+
+def _agent_cell(agent: Mapping[str, Any]) -> str:
+    if agent["pid"] is None:
+        return paint("not running", "red")
+    state = paint("ready", "green") if agent["ready"] else paint("not ready", "yellow")
+    return f"{state} pid {agent['pid']}"

@@ -1,0 +1,308 @@
+"""A lab as callers see it: bring it up, use its hosts and containers, take it down.
+
+::
+
+    with Lab.up(default_document(hosts=2), name="try") as lab:
+        web = lab.host("h1").run("web")
+        lab.host("h2").run("client").exec(["ping", "-c1", web.address])
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from netloom.core import definition
+from netloom.lab import agents, containers, faults, listing, record, teardown, wiring
+from netloom.lab.agents import Home
+from netloom.lab.containers import Known, Wanted, parse_port
+from netloom.lab.names import parse_lab_name
+from netloom.lab.place import Place
+from netloom.lab.processes import Process, myself
+from netloom.lab.record import BUILDING, UP, Record
+from netloom.lab.topology import Container, Node, Topology
+from netloom.model.addr import parse_address
+from netloom.model.datastore import Put, Transaction
+from netloom.model.errors import Conflict, InvalidConfig, NotPermitted
+from netloom.model.fields import nearest
+from netloom.model.keys import network_key
+from netloom.model.network import Network
+from netloom.store.sqlite import SqliteStore
+
+Progress = Callable[[str], None]
+_TOOLS = ("ip", "nsenter")
+
+
+class LabContainer(Place):
+    """A container; ``known`` is what its host's agent gave it."""
+
+    def __init__(self, home: Home, known: Known) -> None:
+        netns = wiring.namespace(home.lab, home.host, known.name)
+        super().__init__(f"{home.host}/{known.name}", netns, home.environment())
+        self.known = known
+
+    @property
+    def addresses(self) -> list[str]:
+        """The container's addresses without prefix length, in the agent's order."""
+        return [address.partition("/")[0] for address in self.known.addresses]
+
+    @property
+    def address(self) -> str:
+        """The first of its addresses."""
+        return self.addresses[0]
+
+
+class LabHost(Place):
+    """A host, its agent and its containers."""
+
+    def __init__(self, lab: Lab, node: Node) -> None:
+        self.home = Home(lab.name, node.name)
+        super().__init__(node.name, wiring.namespace(lab.name, node.name), self.home.environment())
+        self.node = node
+        self._networks = [network.name for network in lab.topology.networks]
+
+    @property
+    def underlay(self) -> str:
+        """The host's first address on the underlay."""
+        return str(self.node.interfaces[0].addresses[0].ip)
+
+    @property
+    def agent(self) -> Process | None:
+        """The agent's process if it is alive."""
+        return self.home.process
+
+    def start_agent(self) -> None:
+        """Start the agent and return when it is ready."""
+        agents.start(self.home)
+        agents.wait_ready(self.home)
+
+    def status(self) -> dict[str, Any]:
+        """Return the agent's status. Raises Unavailable."""
+        return agents.status(self.home)
+
+    def run(
+        self,
+        name: str,
+        *,
+        networks: Sequence[str] = (),
+        ips: Sequence[str] = (),
+        ports: Sequence[str] = (),
+        command: Sequence[str] = (),
+    ) -> LabContainer:
+        """Make a container, attached through the CNI executable; ``networks`` () means the first.
+
+        Raises Conflict, InvalidConfig, and what the executable reports.
+        """
+        wanted = Wanted(
+            name,
+            tuple(networks) or tuple(self._networks[:1]) or ("default",),
+            tuple(parse_address(text, "--ip") for text in ips),
+            tuple(parse_port(text) for text in ports),
+            tuple(command),
+        )
+        return LabContainer(self.home, containers.run(self.home, wanted))
+
+    def container(self, name: str) -> LabContainer:
+        """Return a container by name. Raises InvalidConfig with the nearest name."""
+        return LabContainer(self.home, containers.find(self.home, name))
+
+    def containers(self) -> list[LabContainer]:
+        """Return the host's containers, sorted by name."""
+        return [LabContainer(self.home, known) for known in containers.every(self.home).values()]
+
+    def remove(self, name: str) -> None:
+        """Detach and remove a container."""
+        containers.remove(self.home, name)
+
+
+class Lab:
+    """A lab that stands. As a context manager it is taken down on exit."""
+
+    def __init__(self, lab_record: Record) -> None:
+        self.record = lab_record
+        self.name = lab_record.name
+        self.topology = Topology.parse(lab_record.document)
+
+    @classmethod
+    def up(
+        cls,
+        document: Mapping[str, Any],
+        *,
+        name: str,
+        owner: Process | None = None,
+        run_agents: bool = True,
+        progress: Progress = lambda text: None,
+    ) -> Lab:
+        """Bring a lab up and return when every agent is ready; on any error nothing remains.
+
+        ``owner``: when that process is dead, :func:`netloom.lab.teardown.sweep` takes the lab
+        down. Raises Conflict when the name is taken, InvalidConfig, NotPermitted, Unavailable.
+        """
+        require_rights()
+        parse_lab_name(name, "name")
+        topology = Topology.parse(document)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        draft = Record(name, BUILDING, now, document, owner=owner or myself())
+        # The directory comes first: whatever happens from here on, `lab down` finds the lab by it.
+        record.reserve(draft)
+        try:
+            _refuse_leftovers(name)
+            lab = cls(draft)
+            lab._build(topology, run_agents=run_agents, progress=progress)
+            lab.record = replace(draft, phase=UP, owner=owner)
+            record.write_json(record.directory(name) / "lab.json", lab.record.render())
+        except BaseException:
+            teardown.down(name)
+            raise
+        return lab
+
+    @classmethod
+    def open(cls, name: str) -> Lab:
+        """Return the lab called ``name``. Raises InvalidConfig when there is none."""
+        require_rights()
+        return cls(record.load(name))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.down()
+
+    @property
+    def hosts(self) -> list[LabHost]:
+        """The hosts in the topology's order."""
+        return [LabHost(self, node) for node in self.topology.hosts]
+
+    def host(self, name: str) -> LabHost:
+        """Return a host. Raises InvalidConfig with the nearest name."""
+        return LabHost(self, self._node(name, self.topology.hosts, "host"))
+
+    def node(self, name: str) -> Place:
+        """Return a host or a router as a place. Raises InvalidConfig with the nearest name."""
+        node = self._node(name, self.topology.nodes, "host or router")
+        home = Home(self.name, name)
+        return Place(name, wiring.namespace(self.name, node.name), home.environment())
+
+    def place(self, target: str) -> Place:
+        """Return ``HOST``, ``ROUTER`` or ``HOST/CONTAINER``."""
+        host, slash, container = target.partition("/")
+        return self.host(host).container(container) if slash else self.node(target)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the lab as ``netloom lab list -o json`` prints it."""
+        return listing.describe(self.record, self.topology)
+
+    def fault(self, target: str, name: str) -> None:
+        """Do a fault of :data:`netloom.lab.faults.FAULTS`; ``store`` is the store's target."""
+        faults.inflict(self.name, self.topology, target, name)
+
+    def set_network(self, data: Mapping[str, Any]) -> int:
+        """Write a network's definition to the store; return the store's revision with it."""
+        network = definition.parse(data)
+        definition.check_against(network, self.networks())
+        value = json.dumps(network.render()).encode()
+        store = self.store()
+        try:
+            return store.commit(Transaction([Put(network_key(network.name), value)])).revision
+        finally:
+            store.close()
+
+    def networks(self) -> list[Network]:
+        """Return the networks as the store has them."""
+        store = self.store()
+        try:
+            entries = store.list(network_key("")).entries
+            return [definition.parse(json.loads(entry.value)) for entry in entries]
+        finally:
+            store.close()
+
+    def store(self) -> SqliteStore:
+        """Open the hosts' common store; the caller closes it."""
+        return SqliteStore(str(record.directory(self.name) / "store" / "cluster.db"))
+
+    def down(self) -> None:
+        """Take the lab down; repeats are safe."""
+        teardown.down(self.name)
+
+    def _build(self, topology: Topology, *, run_agents: bool, progress: Progress) -> None:
+        kinds = (("host", topology.hosts), ("router", topology.routers))
+        counts = [_count(word, len(nodes)) for word, nodes in kinds if nodes]
+        progress(f"{', '.join(counts)}, {_count('segment', len(topology.segments))}")
+        wiring.make_namespaces(self.name, topology)
+        wiring.wire(self.name, topology)
+        for host in self.hosts:
+            host.home.make(host.node.agent)
+        for network in topology.networks:
+            progress(f"network {network.name}: {_summary(network)}")
+            self.set_network(network.render())
+        if not run_agents:
+            return
+        progress("starting the agents")
+        for host in self.hosts:
+            agents.start(host.home)
+        for host in self.hosts:
+            agents.wait_ready(host.home)
+        for container in topology.containers:
+            progress(f"container {container.host}/{container.name}")
+            self._run(container)
+
+    def _run(self, container: Container) -> None:
+        self.host(container.host).run(
+            container.name,
+            networks=container.networks,
+            ips=[str(address) for address in container.addresses],
+            ports=container.ports,
+            command=container.command,
+        )
+
+    def _node(self, name: str, nodes: Sequence[Node], what: str) -> Node:
+        for node in nodes:
+            if node.name == name:
+                return node
+        raise InvalidConfig(
+            f"lab {self.name} has no {what} called {name!r}",
+            field="host",
+            value=name,
+            hint=nearest(name, [node.name for node in nodes]),
+        )
+
+
+def require_rights() -> None:
+    """Raise NotPermitted unless we may make namespaces, InvalidConfig when a tool is missing."""
+    if os.geteuid() != 0:
+        raise NotPermitted("a lab needs root: it makes network namespaces", hint="run it with sudo")
+    for tool in _TOOLS:
+        if not shutil.which(tool):
+            raise InvalidConfig(
+                f"the command {tool!r} is not installed",
+                hint="apt-get install iproute2 util-linux",
+            )
+
+
+def _refuse_leftovers(name: str) -> None:
+    leftovers = teardown.namespaces_of(name)
+    if leftovers:
+        raise Conflict(
+            f"namespaces of a lab called {name} are there: {', '.join(leftovers)}",
+            hint=f"remove them with `netloom lab down --name {name}`",
+        )
+
+
+def _count(word: str, number: int) -> str:
+    return f"{number} {word}" + ("s" if number != 1 else "")
+
+
+def _summary(network: Network) -> str:
+    pools = ", ".join(str(pool.cidr) for pool in network.pools)
+    return f"{pools} {network.backend.type}, attached by {network.attachment.type}"
