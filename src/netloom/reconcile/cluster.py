@@ -25,7 +25,15 @@ from netloom.model import keys
 from netloom.model.datastore import Batch, Entry, Listing
 from netloom.model.errors import Bug
 from netloom.model.view import Cluster, Problem
-from netloom.reconcile.cluster_tables import KEY_SUBJECT, TABLES, Identity, Ranges, place, read
+from netloom.reconcile.cluster_tables import (
+    KEY_SUBJECT,
+    TABLES,
+    Identity,
+    Place,
+    Ranges,
+    place,
+    read,
+)
 
 _STORE = "store"  # the subject of the problem that tells of a replaced store
 
@@ -64,7 +72,7 @@ def fold(cluster: Cluster, batch: Batch) -> Cluster:
         if event.entry is None:
             draft.delete(event.key)
         else:
-            draft.put(event.entry, cluster)
+            draft.put(event.entry)
     draft.revision = batch.revision
     return draft.cluster()
 
@@ -89,8 +97,8 @@ class _Draft:
         self.standing = set(base.standing)
         self.store_problem = _problems_by_subject(base).get(_STORE) if base.problems else None
 
-    def put(self, entry: Entry, before: Cluster) -> None:
-        """Take the entry in, or keep its last good form and note the problem."""
+    def put(self, entry: Entry, before: Cluster | None = None) -> None:
+        """Take the entry in, or keep its last good form (``before``'s) and note the problem."""
         where = place(entry.key)
         if where is None:
             return
@@ -99,9 +107,8 @@ class _Draft:
         value, problem = read(where, entry.key, entry.value)
         if problem is not None:
             self._complain(problem)
-            last_good = getattr(before, where.table.name).get(where.identity)
-            if last_good is not None:
-                self._table(where.table.name).setdefault(where.identity, last_good)
+            if before is not None:
+                self._keep_last_good(where, before)
             return
         self._table(where.table.name)[where.identity] = value
         self._settle(entry.key)
@@ -117,9 +124,7 @@ class _Draft:
     def keep(self, key: str, before: Cluster) -> None:
         """Let the value that ``before`` had under ``key`` stand."""
         where = place(key)
-        value = getattr(before, where.table.name).get(where.identity) if where else None
-        if where is not None and value is not None:
-            self._table(where.table.name)[where.identity] = value
+        if where is not None and self._keep_last_good(where, before):
             self.standing.add(key)
 
     def forget(self, key: str) -> None:
@@ -152,6 +157,12 @@ class _Draft:
         for name, table in self._tables.items():
             changed[name] = MappingProxyType(table)
         return replace(self._base, **changed)
+
+    def _keep_last_good(self, where: Place, before: Cluster) -> bool:
+        value = getattr(before, where.table.name).get(where.identity)
+        if value is not None:
+            self._table(where.table.name)[where.identity] = value
+        return value is not None
 
     def _table(self, name: str) -> dict[Identity, Any]:
         table = self._tables.get(name)
