@@ -1,8 +1,9 @@
 """Ingress rate limits: one nftables chain per link, in a table ``netdev netloom`` of its own.
 
 nft rather than tc's police action, which is a kernel option that not every kernel has, while
-nothing of ours works without nftables. The kernel removes such a chain together with its device,
-so nothing is ever left over. A chain's name is the device's with a prefix: a device may have a
+nothing of ours works without nftables. Kernels before 6.16 remove such a chain together with its
+device; later ones keep it for the next device of that name, so :class:`Policers` removes what is
+left over when it next writes. A chain's name is the device's with a prefix: a device may have a
 name that means something to nft.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Collection
 from typing import Any
 
 from netloom.kernel import commands
@@ -29,36 +31,47 @@ class Policers:
     def __init__(self) -> None:
         self._generation: int | None = None
         self._found: list[Qdisc] = []
+        self._leftover: set[str] = set()
 
-    def read(self) -> list[Qdisc]:
-        """Return every ingress limit; a process is started only when the ruleset has changed."""
+    def read(self, links: Collection[str]) -> list[Qdisc]:
+        """Return the limits on ``links``; a process is started only when the ruleset has changed.
+
+        Limits of other names count as left over.
+        """
         now = generation()
         if now is None or now != self._generation:
             self._found = _list()
             self._generation = now if now == generation() else None
-        return self._found
+        self._leftover = {qdisc.link for qdisc in self._found if qdisc.link not in links}
+        return [qdisc for qdisc in self._found if qdisc.link in links]
 
     def apply(self, verb: Verb, qdisc: Qdisc) -> None:
         """Set or remove one limit, in one transaction. Removing an absent one is well."""
-        chain = f"{_TABLE} {_PREFIX}{qdisc.link}"
-        if verb is Verb.DELETE:
-            script = f"delete chain {chain}\n"
-        else:
-            rate = f"{qdisc.rate_bps // 8} bytes/second burst {qdisc.burst_bytes} bytes"
-            hook = f'type filter hook ingress device "{qdisc.link}" priority filter; policy accept;'
-            script = (
-                f"add table {_TABLE}\n"
-                f"add chain {chain} {{ {hook} }}\n"
-                f"flush chain {chain}\n"
-                f"add rule {chain} limit rate over {rate} drop\n"
-            )
-        done = commands.run("nft", "-f", "-", stdin=script)
-        if not done.code:
-            return
-        number = errno_in(done.error)
-        if verb is Verb.DELETE and number == errno.ENOENT:
-            return
-        raise KernelRejected(verb.value, describe(qdisc), number, done.complaint)
+        gone = self._leftover | {qdisc.link}
+        script = "".join(_removal(link) for link in sorted(gone))
+        if verb is not Verb.DELETE:
+            script += _limit(qdisc)
+        done = commands.run("nft", "-f", "-", stdin=f"add table {_TABLE}\n{script}")
+        if done.code:
+            number = errno_in(done.error)
+            raise KernelRejected(verb.value, describe(qdisc), number, done.complaint)
+        self._leftover = set()
+
+
+def _removal(link: str) -> str:
+    """Return what removes a link's chain; "add" makes "delete" well where there is none."""
+    return f"add chain {_chain(link)}\ndelete chain {_chain(link)}\n"
+
+
+def _limit(qdisc: Qdisc) -> str:
+    chain = _chain(qdisc.link)
+    hook = f'type filter hook ingress device "{qdisc.link}" priority filter; policy accept;'
+    rate = f"{qdisc.rate_bps // 8} bytes/second burst {qdisc.burst_bytes} bytes"
+    return f"add chain {chain} {{ {hook} }}\nadd rule {chain} limit rate over {rate} drop\n"
+
+
+def _chain(link: str) -> str:
+    return f"{_TABLE} {_PREFIX}{link}"
 
 
 def _list() -> list[Qdisc]:

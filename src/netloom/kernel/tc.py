@@ -44,14 +44,14 @@ class Qdiscs:
         """Return the limits on ``links``; without any known limit this costs nothing."""
         if self._known is not None and not self._known:
             return []
-        found = [qdisc for qdisc in (*_shapers(), *self._policers.read()) if qdisc.link in links]
+        shapers = [qdisc for qdisc in _shapers() if qdisc.link in links]
+        found = [*shapers, *self._policers.read(links)]
         self._known = {qdisc.key for qdisc in found}
         return list(found)
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Try every change in order; deleting the limit of a link that is gone is well."""
-        outcomes = [Outcome(change, self._try(change)) for change in changes]
-        return outcomes
+        return [Outcome(change, self._try(change)) for change in changes]
 
     def _try(self, change: Change) -> NetloomError | None:
         qdisc = change.obj
