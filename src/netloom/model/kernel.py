@@ -36,13 +36,15 @@ KINDS = ("link", "sysctl", "nft", "address", "neighbour", "fdb", "route", "qdisc
 class Vxlan:
     """Settings of a vxlan device; a change of any of them means a new device.
 
-    ``device`` is the underlay interface, ``local`` the underlay address. Learning is always off.
+    ``device`` is the underlay interface, ``local`` the underlay address. ``learning`` is off in
+    every device of ours; it is a field so that a device where it was turned on reads as different.
     """
 
     vni: int
     port: int
     device: str
     local: IPAddress
+    learning: bool = False
 
 
 @dataclass(frozen=True, slots=True)

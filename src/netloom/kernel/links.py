@@ -1,0 +1,193 @@
+"""Changes to links: made whole or not at all, in place where the kernel can, anew where it cannot.
+
+A veth pair is one link: both ends and the container's interior stand when its ADD is done, and
+nothing of it when the ADD failed.
+"""
+
+from __future__ import annotations
+
+import errno
+from contextlib import ExitStack
+from dataclasses import replace
+
+from netloom.kernel import decode, encode_link, interior, refusals
+from netloom.kernel.encode_link import Surroundings
+from netloom.kernel.known import Known
+from netloom.kernel.lookup import Lookup
+from netloom.kernel.namespaces import opened
+from netloom.kernel.netlink import Ack, Netlink
+from netloom.model.errors import Bug, NetloomError
+from netloom.model.kernel import ALIAS_PREFIX, Link
+from netloom.reconcile.contracts import Change, Verb
+
+
+class Links:
+    """Carries out changes to links over the writer's socket."""
+
+    def __init__(self, netlink: Netlink, lookup: Lookup, known: Known) -> None:
+        self._netlink = netlink
+        self._lookup = lookup
+        self._known = known
+
+    def apply(self, change: Change) -> NetloomError | None:
+        """Carry out one change; return what stood against it."""
+        with self._known.changing_link:
+            try:
+                if change.verb is Verb.DELETE:
+                    self._delete(change)
+                elif change.verb is Verb.REPLACE:
+                    self._replace(change)
+                else:
+                    self._add(change)
+            except NetloomError as error:
+                return error
+        return None
+
+    def _add(self, change: Change) -> None:
+        link = _link_of(change)
+        standing = self._lookup.find(link.name)
+        if standing is not None:
+            raise refusals.link_conflict(link, standing)
+        with ExitStack() as stack:
+            netns_fd = stack.enter_context(opened(link.peer.netns)) if link.peer else -1
+            lower = self._index_of(change, link.vxlan.device if link.vxlan else "")
+            master = self._index_of(change, link.master or "")
+            around = Surroundings(lower, master, netns_fd)
+            self._create(change, encode_link.create(link, around))
+        try:
+            self._finish(change, self._lookup.index(link.name))
+        except BaseException:
+            self._remove(link.name, self._lookup.index(link.name))
+            raise
+
+    def _create(self, change: Change, request: bytes) -> None:
+        """Create the link with its alias in one send."""
+        link = _link_of(change)
+        self._known.links[link.name] = link
+        requests = [request]
+        if link.alias:
+            requests.append(encode_link.name_alias(link.name, link.alias))
+        created, *aliased = self._netlink.send(requests)
+        refused = created if created.errno else next((a for a in aliased if a.errno), None)
+        if refused is None:
+            return
+        del self._known.links[link.name]
+        if not created.errno:
+            self._remove(link.name, self._lookup.index(link.name))
+        elif aliased and not aliased[0].errno:
+            # Another hand made a link of this name in between; it must not look like ours.
+            self._netlink.send([encode_link.name_alias(link.name, "")])
+        raise self._refusal(change, refused)
+
+    def _finish(self, change: Change, index: int) -> None:
+        """Set what creation does not take, and the container's end."""
+        link = _link_of(change)
+        self._known.links[link.name] = replace(link, index=index)
+        if link.hairpin is not None and link.master:
+            self._send(change, [encode_link.hairpin(index, link.hairpin)])
+        if link.peer:
+            interior.configure(link.peer)
+
+    def _replace(self, change: Change) -> None:
+        link = _link_of(change)
+        standing = self._lookup.find(link.name)
+        if standing is None:
+            self._add(change)
+            return
+        if not _may_touch(change, standing):
+            raise refusals.link_conflict(link, standing)
+        if link.kind != standing.kind or link.vxlan != standing.vxlan:
+            self._remove(link.name, standing.index)
+            self._add(change)
+            return
+        self._known.links[link.name] = replace(link, index=standing.index)
+        requests = self._differences(change, standing)
+        if requests:
+            self._send(change, requests)
+
+    def _differences(self, change: Change, standing: Link) -> list[bytes]:
+        """Return requests for what differs, and for nothing else.
+
+        To set a MAC that is right already would make the kernel forget the link's neighbours.
+        """
+        link = _link_of(change)
+        master = None
+        if link.master != standing.master:
+            master = self._index_of(change, link.master or "")
+        differing = replace(
+            link,
+            alias=link.alias if link.alias != standing.alias else "",
+            mac=link.mac if link.mac != standing.mac else None,
+            mtu_bytes=link.mtu_bytes if link.mtu_bytes != standing.mtu_bytes else None,
+            up=link.up if link.up != standing.up else None,
+        )
+        requests = []
+        if master is not None or differing.alias or _any_given(differing):
+            requests.append(encode_link.settings(standing.index, differing, master))
+        if link.hairpin is not None and link.master and link.hairpin != standing.hairpin:
+            requests.append(encode_link.hairpin(standing.index, link.hairpin))
+        return requests
+
+    def _delete(self, change: Change) -> None:
+        link = _link_of(change)
+        standing = self._lookup.find(link.name)
+        if standing is None or (link.index and link.index != standing.index):
+            return  # ours is gone; one of the same name may have come since
+        if not link.index and not _may_touch(change, standing):
+            raise refusals.link_conflict(link, standing)
+        ack = self._remove(link.name, standing.index)
+        if ack.errno and not refusals.is_absent(change, ack):
+            raise refusals.refusal(change, ack)
+
+    def _remove(self, name: str, index: int) -> Ack:
+        self._known.links.pop(name, None)
+        self._lookup.learn(name, 0)
+        (ack,) = self._netlink.send([encode_link.delete(index)]) if index else (Ack(),)
+        return ack
+
+    def _index_of(self, change: Change, name: str) -> int:
+        """Return the number of a link that ``change`` leans on; 0 for none ("")."""
+        index = self._lookup.index(name) if name else 0
+        if name and not index:
+            raise refusals.no_such_link(change, name)
+        return index
+
+    def _send(self, change: Change, requests: list[bytes]) -> None:
+        for ack in self._netlink.send(requests):
+            if ack.errno:
+                raise self._refusal(change, ack)
+
+    def _refusal(self, change: Change, ack: Ack) -> NetloomError:
+        link = _link_of(change)
+        if ack.errno != errno.EEXIST:
+            return refusals.refusal(change, ack)
+        standing = self._lookup.find(link.name)
+        if standing is not None:
+            return refusals.link_conflict(link, standing)
+        if link.vxlan:
+            for other in decode.links(self._netlink.dump(encode_link.dump(), "links")):
+                if other.vxlan and (other.vxlan.vni, other.vxlan.port) == (
+                    link.vxlan.vni,
+                    link.vxlan.port,
+                ):
+                    return refusals.vni_conflict(link, other)
+        if link.peer:
+            return refusals.interior_conflict(link.peer)
+        return refusals.existing(change)
+
+
+def _link_of(change: Change) -> Link:
+    if not isinstance(change.obj, Link):
+        raise Bug(f"{change} is no change of a link")
+    return change.obj
+
+
+def _may_touch(change: Change, standing: Link) -> bool:
+    """Tell whether a link is ours, or the very one that the planner chose to change."""
+    was = change.was
+    chosen = isinstance(was, Link) and was.index == standing.index != 0
+    return chosen or standing.alias.startswith(ALIAS_PREFIX)
+
+
+def _any_given(link: Link) -> bool:
+    return any(value is not None for value in (link.mac, link.mtu_bytes, link.up))
