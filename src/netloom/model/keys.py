@@ -8,6 +8,7 @@ Cluster store, below ``/netloom/v1``::
     cluster/reservations/<network>/<address>-<length>  Reservation
     endpoints/<host id>/<network>/<container>/<ifname>  Endpoint, mirrored from the host's journal
     alive/<host id>                               leased; there while the host's agent runs
+    guard/networks                                written with every change of a definition
 
 Every agent watches ``cluster/``; ``endpoints/`` and ``alive/`` are read on demand, so that a
 container's start wakes no other host.
@@ -32,6 +33,9 @@ BLOCKS = CLUSTER + "blocks/"
 RESERVATIONS = CLUSTER + "reservations/"
 ENDPOINTS = ROOT + "endpoints/"
 ALIVE = ROOT + "alive/"
+#: Written with every change of a network's definition, by who has checked it against all others:
+#: comparing it makes that check hold at the moment of the commit.
+NETWORKS_GUARD = ROOT + "guard/networks"
 JOURNAL_ENDPOINTS = "journal/endpoints/"
 JOURNAL_FREED = "journal/freed/"
 JOURNAL_BLOCKS = "journal/blocks/"
