@@ -1,0 +1,278 @@
+"""``netloom network``: networks and their four choices, in the datastore; no agent is needed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from netloom.cli import definitions
+from netloom.cli.cluster import MAX_OPERATIONS, ClusterStore, opened
+from netloom.cli.definitions import Wishes
+from netloom.cli.options import output_option, with_settings
+from netloom.cli.render import Table, bold, emit, pairs
+from netloom.cli.settings import Settings
+from netloom.core import definition
+from netloom.model import keys
+from netloom.model.datastore import Delete, Put
+from netloom.model.errors import Conflict, InvalidConfig
+from netloom.model.network import Network
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Check and show, write nothing.")
+
+EXAMPLES = """\b
+Examples:
+  netloom network create blue --preset flannel
+  netloom network create red --pool 10.10.0.0/16 --backend host-gw --attach routed
+  netloom network set blue backend.directRouting=true
+  netloom network show blue -o yaml
+"""
+
+
+@click.group(epilog=EXAMPLES)
+def network() -> None:
+    """Show, create, change and delete networks."""
+
+
+@network.command("list", epilog="Example: netloom network list")
+@output_option
+@with_settings("datastore")
+def list_(output: str, settings: Settings) -> None:
+    """List all networks with their choices."""
+    with opened(settings) as cluster:
+        found = sorted(cluster.cluster.networks.values(), key=lambda one: one.name)
+        held = {one.name: len(cluster.blocks_of(network=one.name)) for one in found}
+    table = Table(
+        ("NETWORK", "POOL", "BLOCK SIZE", "ADDRESSING", "ATTACHMENT", "BACKEND", "MTU", "BLOCKS"),
+        frozenset({"MTU", "BLOCKS"}),
+    )
+    for one in found:
+        table.add(
+            one.name,
+            "\n".join(str(pool.cidr) for pool in one.pools),
+            "\n".join(f"/{pool.block_size}" for pool in one.pools),
+            one.addressing.mode,
+            one.attachment.type,
+            one.backend.type,
+            one.mtu_bytes or "auto",
+            held[one.name],
+        )
+    nothing = "no networks yet; begin with `netloom network create NAME --preset flannel`"
+    emit(output, [one.render() for one in found], lambda: table.render() if found else nothing)
+
+
+@network.command(epilog="Example: netloom network show blue -o yaml")
+@click.argument("name")
+@output_option
+@with_settings("datastore")
+def show(name: str, output: str, settings: Settings) -> None:
+    """Show one network: its definition and who holds which block.
+
+    As YAML or JSON it is the definition alone, ready for `network create -f`.
+    """
+    with opened(settings) as cluster:
+        one = cluster.network(name)
+        emit(output, one.render(), lambda: _screen(cluster, one))
+
+
+@network.command(epilog="Example: netloom network create blue --pool 10.10.0.0/16 --attach routed")
+@click.argument("name")
+@click.option("-f", "--filename", metavar="FILE", help="A definition in YAML; '-' is stdin.")
+@click.option("--preset", default="", metavar="NAME", help="Begin with flannel or calico.")
+@click.option("--pool", "pools", multiple=True, metavar="CIDR", help="A range; may be repeated.")
+@click.option(
+    "--block-size",
+    "block_sizes",
+    multiple=True,
+    type=int,
+    metavar="LENGTH",
+    help="Prefix length of blocks; above 32 it is for IPv6 pools. May be repeated.",
+)
+@click.option("--backend", default="", metavar="TYPE", help="How hosts reach each other's blocks.")
+@click.option("--attach", default="", metavar="TYPE", help="How a container reaches its host.")
+@click.option("--mtu", type=int, metavar="BYTES", help="0: from the underlay.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any field, dotted.")
+@dry_run_option
+@output_option
+@with_settings("datastore")
+def create(
+    name: str,
+    filename: str | None,
+    dry_run: bool,
+    output: str,
+    settings: Settings,
+    **wishes: Any,
+) -> None:
+    """Create a network from a file, a preset, flags, or a mix; flags win over the file."""
+    data = definitions.read_file(filename) if filename else {}
+    wanted = definition.parse(definitions.assemble(name, data, Wishes(**wishes)))
+    with opened(settings) as cluster:
+        if name in cluster.cluster.networks:
+            raise Conflict(
+                f"network {name} exists already",
+                hint=f"change it with `netloom network set {name} key=value`",
+            )
+        _check_fit(cluster, wanted)
+        revision = 0 if dry_run else _write(cluster, wanted)
+        text = "is valid; nothing was written" if dry_run else f"created at revision {revision}"
+        document = {"network": wanted.render(), "revision": revision, "dryRun": dry_run}
+        emit(output, document, lambda: f"network {bold(name)} {text}\n{_screen(cluster, wanted)}")
+
+
+@network.command("set", epilog="Example: netloom network set blue backend.directRouting=true mtu=0")
+@click.argument("name")
+@click.argument("assignments", nargs=-1, required=True, metavar="KEY=VALUE...")
+@click.option("--force", is_flag=True, help="Also take away a pool that hosts hold blocks of.")
+@dry_run_option
+@output_option
+@with_settings("datastore")
+def set_(
+    name: str,
+    assignments: tuple[str, ...],
+    force: bool,
+    dry_run: bool,
+    output: str,
+    settings: Settings,
+) -> None:
+    """Change fields of a network; an empty value takes a field back to its default."""
+    with opened(settings) as cluster:
+        before = cluster.network(name).render()
+        data = cluster.network(name).render()
+        for pair in assignments:
+            definitions.assign(data, *definitions.split(pair))
+        if data.get("name") != name:
+            raise InvalidConfig(
+                "name: a network keeps its name", field="name", hint="create another network"
+            )
+        wanted = definition.parse(data)
+        _check_fit(cluster, wanted)
+        if not force:
+            _refuse_homeless_blocks(cluster, wanted)
+        changes = list(definitions.differences(before, wanted.render()))
+        revision = _write(cluster, wanted) if changes and not dry_run else 0
+    document = {
+        "network": wanted.render(),
+        "changes": [{"field": path, "from": old, "to": new} for path, old, new in changes],
+        "revision": revision,
+        "dryRun": dry_run,
+    }
+    emit(output, document, lambda: _change_text(name, changes, revision))
+
+
+@network.command(epilog="Example: netloom network delete blue")
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Also while containers are attached.")
+@dry_run_option
+@with_settings("datastore")
+def delete(name: str, force: bool, dry_run: bool, settings: Settings) -> None:
+    """Delete a network with its blocks and reservations; refused while containers are in it."""
+    with opened(settings) as cluster:
+        cluster.network(name)
+        inside = [endpoint for endpoint in cluster.endpoints if endpoint.network == name]
+        if inside and not force:
+            hosts = {e.host_id for e in inside}
+            names = {h.name for h in cluster.cluster.hosts.values() if h.id in hosts} or hosts
+            raise Conflict(
+                f"network {name} has {len(inside)} attached interfaces "
+                f"on {', '.join(sorted(names))}",
+                hint="stop those containers first, or use --force",
+            )
+        if dry_run:
+            print(f"network {name} would be deleted")
+            return
+        revision = _delete(cluster, name)
+    print(f"network {name} deleted at revision {revision}")
+
+
+def _delete(cluster: ClusterStore, name: str) -> int:
+    """Delete what hangs on the network, then the definition; after a crash it can be repeated."""
+    blocks = [keys.block_key(name, block.cidr) for block in cluster.blocks_of(network=name)]
+    reserved = [key for key in cluster.cluster.reservations if key[0] == name]
+    doomed = blocks + [keys.reservation_key(name, cidr) for _, cidr in reserved]
+    doomed += [
+        keys.endpoint_key(e.host_id, name, e.container_id, e.ifname)
+        for e in cluster.endpoints
+        if e.network == name
+    ]
+    unchanged = cluster.unchanged(keys.network_key(name), keys.NETWORKS_GUARD)
+    while len(doomed) > MAX_OPERATIONS:
+        cluster.commit([Delete(key) for key in doomed[:MAX_OPERATIONS]], unchanged)
+        doomed = doomed[MAX_OPERATIONS:]
+    last = [Delete(key) for key in (*doomed, keys.network_key(name))]
+    return cluster.commit([*last, Put(keys.NETWORKS_GUARD, b"")], unchanged)
+
+
+def _write(cluster: ClusterStore, wanted: Network) -> int:
+    key = keys.network_key(wanted.name)
+    value = json.dumps(wanted.render()).encode()
+    # The guard makes the checks against all other networks hold at the moment of the write.
+    operations = [Put(key, value), Put(keys.NETWORKS_GUARD, b"")]
+    return cluster.commit(operations, cluster.unchanged(key, keys.NETWORKS_GUARD))
+
+
+def _check_fit(cluster: ClusterStore, wanted: Network) -> None:
+    """Refuse a network that collides with another, or with where the hosts are."""
+    definition.check_against(wanted, cluster.cluster.networks.values())
+    for index, pool in enumerate(wanted.pools):
+        for host in cluster.cluster.hosts.values():
+            address = host.underlay(pool.family)
+            if address and address in pool.cidr:
+                raise InvalidConfig(
+                    f"pools[{index}].cidr: {pool.cidr} contains the underlay address {address} "
+                    f"of host {host.name}",
+                    field=f"pools[{index}].cidr",
+                    value=str(pool.cidr),
+                    hint="choose a range that the hosts' own network does not use",
+                )
+
+
+def _refuse_homeless_blocks(cluster: ClusterStore, wanted: Network) -> None:
+    for block in cluster.blocks_of(network=wanted.name):
+        inside = (
+            block.cidr.version == pool.family and block.cidr.subnet_of(pool.cidr)  # type: ignore[arg-type]  # families are equal
+            for pool in wanted.pools
+        )
+        if not any(inside):
+            raise Conflict(
+                f"block {block.cidr} of host {block.host_id} would be in no pool any more",
+                hint="move its containers first, or use --force",
+            )
+
+
+def _screen(cluster: ClusterStore, one: Network) -> str:
+    """Return one network as a person reads it: choices with their options, then the blocks."""
+    lines: list[tuple[str, object]] = [("network", one.name)]
+    for pool in one.pools:
+        nat = "source NAT for what leaves the pools" if pool.nat_outgoing else "no source NAT"
+        lines.append(("pool", f"{pool.cidr}, blocks of /{pool.block_size}, {nat}"))
+    most = one.addressing.max_blocks_per_host
+    lines.append(("addressing", f"{one.addressing.mode}, at most {most} per host and pool"))
+    for title, choice in (
+        ("attachment", one.attachment),
+        ("backend", one.backend),
+        ("policy", one.policy),
+    ):
+        options = "".join(f", {key} {_word(value)}" for key, value in choice.options.items())
+        lines.append((title, choice.type + options))
+    lines.append(("mtu", one.mtu_bytes or "from the underlay"))
+    table = Table(("BLOCK", "HOST", "STATE"))
+    for block in cluster.blocks_of(network=one.name):
+        host = cluster.cluster.hosts.get(block.host_id)
+        state = "confirmed" if block.confirmed else "pending"
+        table.add(block.cidr, host.name if host else block.host_id, state)
+    return pairs(lines) + ("\n\n" + table.render() if table.rows else "")
+
+
+def _change_text(name: str, changes: list[tuple[str, Any, Any]], revision: int) -> str:
+    if not changes:
+        return f"network {bold(name)} is like that already; nothing was written"
+    lines = [f"  {path}: {_word(old)} -> {_word(new)}" for path, old, new in changes]
+    end = f"changed at revision {revision}" if revision else "would change; nothing was written"
+    return "\n".join([f"network {bold(name)} {end}", *lines])
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "(none)"
+    return value if isinstance(value, str) else json.dumps(value)

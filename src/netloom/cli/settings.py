@@ -1,0 +1,306 @@
+"""The settings of an agent and of every verb: where each comes from, and what it is.
+
+Flags win over ``NETLOOM_*`` variables, those over the file (``/etc/netloom/netloom.yaml`` or
+``--config``), that over defaults. Each value remembers its origin, so that an error names the place
+where a person must edit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from netloom.model.addr import derived_name
+from netloom.model.errors import InvalidConfig, NotPermitted
+from netloom.model.fields import nearest
+from netloom.model.host import parse_host_id
+
+DEFAULT_CONFIG = Path("/etc/netloom/netloom.yaml")
+MACHINE_ID = Path("/etc/machine-id")
+ENV_PREFIX = "NETLOOM_"
+LOG_FORMATS = ("text", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+UNDERLAY_METHODS = ("default-route",)
+
+
+def _text(value: object, where: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise InvalidConfig(f"{where}: {value!r} is not a text", field=where, value=value)
+    return str(value)
+
+
+def _path(value: object, where: str) -> Path:
+    text = _text(str(value) if isinstance(value, Path) else value, where)
+    if not text or "\0" in text:
+        raise InvalidConfig(f"{where}: {text!r} is not a path", field=where, value=value)
+    return Path(text).absolute()
+
+
+def _seconds(value: object, where: str) -> float:
+    with suppress(TypeError, ValueError):
+        seconds = float(_text(value, where))
+        if 0.1 <= seconds <= 86400:
+            return seconds
+    raise InvalidConfig(
+        f"{where}: {value!r} is not a time in seconds",
+        field=where,
+        value=value,
+        hint="give a number of seconds from 0.1 to 86400",
+    )
+
+
+def _one_of(*known: str) -> Callable[[object, str], str]:
+    def parse(value: object, where: str) -> str:
+        text = _text(value, where)
+        if text not in known:
+            raise InvalidConfig(
+                f"{where}: unknown {text!r}", field=where, value=value, hint=nearest(text, known)
+            )
+        return text
+
+    return parse
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: its field of :class:`Settings`, its key in the file, how it is read."""
+
+    name: str
+    key: str
+    parse: Callable[[object, str], Any]
+    help: str
+    metavar: str = "TEXT"
+
+    @property
+    def env(self) -> str:
+        """The environment variable's name."""
+        return ENV_PREFIX + self.flag.removeprefix("--").replace("-", "_").upper()
+
+    @property
+    def flag(self) -> str:
+        """The flag's name; units are in the help text."""
+        return "--" + self.name.removesuffix("_s").replace("_", "-")
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("datastore", "datastore", _text, "The cluster's store: sqlite:///PATH.", "URL"),
+    Setting("state_dir", "stateDir", _path, "Folder of what must survive a reboot.", "DIR"),
+    Setting("run_dir", "runDir", _path, "Folder of what must not.", "DIR"),
+    Setting("socket", "socket", _path, "The agent's unix socket.", "PATH"),
+    Setting("host_id", "hostId", parse_host_id, "This host's identity, kept for ever.", "ID"),
+    Setting("host_name", "hostName", _text, "This host's name for people.", "NAME"),
+    Setting(
+        "metrics_listen",
+        "metricsListen",
+        _text,
+        "Serve /metrics, /healthz, /readyz on this TCP address too.",
+        "ADDR:PORT",
+    ),
+    Setting("log_format", "logFormat", _one_of(*LOG_FORMATS), "text or json.", "FORMAT"),
+    Setting(
+        "log_level", "logLevel", _one_of(*LOG_LEVELS), "debug, info, warning or error.", "LEVEL"
+    ),
+    Setting(
+        "audit_interval_s",
+        "auditInterval",
+        _seconds,
+        "Look at the whole kernel so often, in seconds.",
+        "SECONDS",
+    ),
+    Setting(
+        "underlay",
+        "underlay",
+        _one_of(*UNDERLAY_METHODS),
+        "How the address that peers reach us at is chosen.",
+        "METHOD",
+    ),
+    Setting("interface", "interface", _text, "Use this interface's address instead.", "NAME"),
+)
+BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, read and checked. ``origins`` says for each field where its value came from."""
+
+    datastore: str
+    state_dir: Path
+    run_dir: Path
+    socket: Path
+    host_name: str
+    metrics_listen: str = ""
+    log_format: str = "text"
+    log_level: str = "info"
+    audit_interval_s: float = 30.0
+    underlay: str = "default-route"
+    interface: str = ""
+    given_host_id: str = ""
+    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @cached_property
+    def host_id(self) -> str:
+        """This host's identity: the one given, else the one on disk, made on first use.
+
+        It depends on the machine and never on an address, and once written it never changes.
+        """
+        return self.given_host_id or _remembered_host_id(self.state_dir, self.host_name)
+
+    def render(self) -> dict[str, Any]:
+        """Return ``{key: {value, origin}}`` of all settings, for people and for JSON."""
+        return {
+            setting.key: {
+                "value": _shown(getattr(self, setting.name)),
+                "origin": self.origins.get(setting.name, "default"),
+            }
+            for setting in SETTINGS
+        }
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    config_path: str | Path | None = None,
+) -> Settings:
+    """Read all settings. ``flags`` are by field name; None means not given.
+
+    ``config_path`` (or ``NETLOOM_CONFIG``) must exist; the default file need not. Raises
+    InvalidConfig that names the flag, variable or file key to edit.
+    """
+    env = os.environ if env is None else env
+    _refuse_misspelt(env)
+    values, origins = _from_file(config_path or env.get("NETLOOM_CONFIG"))
+    for setting in SETTINGS:
+        if env.get(setting.env):
+            values[setting.name] = setting.parse(env[setting.env], setting.env)
+            origins[setting.name] = setting.env
+        given = (flags or {}).get(setting.name)
+        if given is not None:
+            values[setting.name] = setting.parse(given, setting.flag)
+            origins[setting.name] = setting.flag
+    state_dir = values.setdefault("state_dir", Path("/var/lib/netloom"))
+    run_dir = values.setdefault("run_dir", Path("/run/netloom"))
+    values.setdefault("socket", run_dir / "agent.sock")
+    values.setdefault("datastore", f"sqlite://{state_dir}/cluster.db")
+    values.setdefault("host_name", os.uname().nodename)
+    values["given_host_id"] = values.pop("host_id", "")
+    return Settings(**values, origins=MappingProxyType(origins))
+
+
+def _from_file(path: str | Path | None) -> tuple[dict[str, Any], dict[str, str]]:
+    place = Path(path) if path else DEFAULT_CONFIG
+    try:
+        text = place.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if path:
+            raise InvalidConfig(
+                f"{place}: no such file", field="config", value=str(place)
+            ) from None
+        return {}, {}
+    except PermissionError:
+        raise NotPermitted(f"{place}: may not be read", hint="run it as root") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{place}: {error}", field="config", value=str(place)) from None
+    data = _parse_yaml(text, place)
+    by_key = {setting.key: setting for setting in SETTINGS}
+    values, origins = {}, {}
+    for key, value in data.items():
+        if key not in by_key:
+            raise InvalidConfig(
+                f"{place}: {key}: unknown setting",
+                field=str(key),
+                value=value,
+                hint=nearest(str(key), by_key),
+            )
+        if value is not None:
+            where = f"{place}: {key}"
+            values[by_key[key].name] = by_key[key].parse(value, where)
+            origins[by_key[key].name] = where
+    return values, origins
+
+
+def _parse_yaml(text: str, place: Path) -> Mapping[Any, Any]:
+    import yaml
+
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidConfig(f"{place}: not YAML: {error}", field="config") from None
+    if data is None:
+        return {}
+    if not isinstance(data, Mapping):
+        raise InvalidConfig(
+            f"{place}: expected settings as 'key: value'",
+            field="config",
+            hint="e.g. datastore: sqlite:///var/lib/netloom/cluster.db",
+        )
+    return data
+
+
+def _refuse_misspelt(env: Mapping[str, str]) -> None:
+    """Refuse a variable that is nearly one of ours: it would be ignored without a word.
+
+    Others may begin with NETLOOM_ as well (labs, scripts); those that resemble none are let be.
+    """
+    known = [setting.env for setting in SETTINGS] + ["NETLOOM_CONFIG"]
+    for name in env:
+        if name.startswith(ENV_PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
+            if close:
+                raise InvalidConfig(
+                    f"{name}: unknown variable",
+                    field=name,
+                    value=env[name],
+                    hint=f"did you mean {close[0]!r}?",
+                )
+
+
+def _remembered_host_id(state_dir: Path, host_name: str) -> str:
+    """Return the id in ``<state dir>/host-id``; write one first if there is none.
+
+    Of several processes that come first at once, one writes and all return the same. Where we may
+    not write, the id that would be written is returned.
+    """
+    place = state_dir / "host-id"
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        return parse_host_id(place.read_text().strip(), str(place))
+    fresh = _new_host_id(host_name)
+    mine = state_dir / f".host-id.{os.getpid()}"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        with mine.open("w") as file:
+            file.write(fresh + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(mine, place)  # in one step, and never over another's
+        return parse_host_id(place.read_text().strip(), str(place))
+    except OSError:
+        return fresh
+    finally:
+        with suppress(OSError):
+            mine.unlink()
+
+
+def _new_host_id(host_name: str) -> str:
+    """Make an id from the machine's id and name, else from chance.
+
+    machine-id(5) asks to show only a hash of it. The name is in it as cloned machines often share
+    their machine-id.
+    """
+    machine = ""
+    with suppress(OSError):
+        machine = MACHINE_ID.read_text().strip()
+    if not machine:
+        machine = os.urandom(16).hex()
+    return derived_name("", "netloom-host", machine, host_name, digits=16)
+
+
+def _shown(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value

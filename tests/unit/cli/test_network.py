@@ -1,0 +1,258 @@
+"""``netloom network`` on a real datastore: what is written, what is refused before it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import PIPE, Popen
+
+import pytest
+import yaml
+
+from netloom.model import keys
+from netloom.model.addr import parse_address, parse_network
+from netloom.model.datastore import Store
+from netloom.model.endpoint import Endpoint
+from netloom.model.host import Block, Host
+from netloom.model.network import Network
+
+
+def stored(store: Store, name: str) -> Network:
+    entry = store.get(keys.network_key(name))
+    assert entry is not None
+    return Network.parse(json.loads(entry.value))
+
+
+def endpoint(network: str, host: str, container: str) -> Endpoint:
+    return Endpoint(
+        network=network,
+        host_id=host,
+        container_id=container,
+        ifname="eth0",
+        netns="/run/netns/x",
+        host_ifname="veth1",
+        mac="02:00:00:00:00:01",
+        addresses=(parse_address("10.244.1.2", "a"),),
+        attached=True,
+    )
+
+
+def test_a_preset_gives_a_network_as_flannel_users_know_it(netloom: Callable, store: Store) -> None:
+    assert netloom("network", "create", "blue", "--preset", "flannel").code == 0
+    blue = stored(store, "blue")
+    assert [str(pool.cidr) for pool in blue.pools] == ["10.244.0.0/16"]
+    assert (blue.pools[0].block_size, blue.backend.type, blue.attachment.type) == (
+        24,
+        "vxlan",
+        "bridge",
+    )
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_preset(
+    netloom: Callable, store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text("preset: flannel\nmtu: 1400\nbackend: {type: vxlan, vni: 7}\n")
+    said = netloom("network", "create", "blue", "-f", str(path), "--mtu", "1300")
+    assert said.code == 0, said.err
+    blue = stored(store, "blue")
+    assert (blue.mtu_bytes, blue.backend.options["vni"]) == (1300, 7)
+    assert blue.backend.options.get("port") is None  # the file's backend, not the preset's
+    assert str(blue.pools[0].cidr) == "10.244.0.0/16"
+
+
+def test_a_network_from_flags_alone_in_both_families(netloom: Callable, store: Store) -> None:
+    said = netloom(
+        *("network", "create", "red", "--pool", "10.10.0.0/16", "--pool", "fd00:10::/56"),
+        *("--block-size", "25", "--block-size", "122", "--backend", "host-gw"),
+        *("--attach", "routed", "--set", "pools[0].natOutgoing=false"),
+    )
+    assert said.code == 0, said.err
+    red = stored(store, "red")
+    assert [(str(p.cidr), p.block_size, p.nat_outgoing) for p in red.pools] == [
+        ("10.10.0.0/16", 25, False),
+        ("fd00:10::/56", 122, True),
+    ]
+    assert (red.backend.type, red.attachment.type) == ("host-gw", "routed")
+
+
+def test_another_backend_than_the_presets_does_not_inherit_its_options(
+    netloom: Callable, store: Store
+) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel", "--backend", "host-gw")
+    assert dict(stored(store, "blue").backend.options) == {}
+
+
+def test_what_show_prints_can_be_created_again(
+    netloom: Callable, store: Store, tmp_path: Path
+) -> None:
+    netloom("network", "create", "blue", "--preset", "calico")
+    before = stored(store, "blue")
+    path = tmp_path / "net.yaml"
+    path.write_text(netloom("network", "show", "blue", "-o", "yaml").out)
+    assert yaml.safe_load(path.read_text())["name"] == "blue"
+    assert netloom("network", "delete", "blue").code == 0
+    assert netloom("network", "create", "blue", "-f", str(path)).code == 0
+    assert stored(store, "blue") == before
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--preset", "flanel"], "did you mean 'flannel'?"),
+        (["--preset", "flannel", "--backend", "vxlam"], "did you mean 'vxlan'?"),
+        (["--preset", "flannel", "--attach", "bridg"], "did you mean 'bridge'?"),
+        (["--preset", "flannel", "--set", "backend.vnii=3"], "did you mean 'vni'?"),
+        (["--preset", "flannel", "--set", "backend.vni=99999999"], "out of range"),
+        (["--preset", "flannel", "--set", "nonsense"], "is not key=value"),
+        (["--preset", "flannel", "--set", "pools[7].cidr=1.0.0.0/8"], "no such place"),
+        (["--preset", "flannel", "--block-size", "12"], "does not fit into the pool"),
+        (["--preset", "flannel", "--block-size", "33"], "no IPv6 pool"),
+        (["--pool", "fd00::/56", "--mtu", "1000"], "least MTU 1280 of IPv6"),
+        (["--pool", "10.0.0.1/8"], "did you mean 10.0.0.0/8?"),
+        ([], "a network needs at least one pool"),
+        (["-f", "/does/not/exist"], "no such file"),
+    ],
+)
+def test_a_bad_definition_is_refused_before_anything_is_written(
+    netloom: Callable, store: Store, args: list[str], words: str
+) -> None:
+    said = netloom("network", "create", "blue", *args)
+    assert said.code == 3, said.err
+    assert words in said.err
+    assert store.list(keys.ROOT).entries == ()
+
+
+def test_a_dry_run_shows_the_network_and_writes_nothing(netloom: Callable, store: Store) -> None:
+    said = netloom("network", "create", "blue", "--preset", "flannel", "--dry-run", "-o", "json")
+    assert said.data["network"]["pools"][0]["cidr"] == "10.244.0.0/16"
+    assert store.list(keys.ROOT).entries == ()
+
+
+def test_a_name_that_is_taken_and_a_pool_that_overlaps_are_refused(netloom: Callable) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel")
+    assert netloom("network", "create", "blue", "--preset", "flannel").code == 4
+    said = netloom("network", "create", "red", "--pool", "10.244.128.0/17")
+    assert said.code == 3
+    assert "of network blue" in said.err
+
+
+def test_a_pool_that_holds_a_hosts_own_address_is_refused_by_name(
+    netloom: Callable, put: Callable
+) -> None:
+    one = Host("1a", "h1", parse_address("192.168.31.62", "a"))
+    put(keys.host_key("1a"), one.render())
+    said = netloom("network", "create", "blue", "--pool", "192.168.0.0/16")
+    assert said.code == 3
+    assert "192.168.31.62 of host h1" in said.err
+
+
+def test_set_changes_dotted_fields_and_tells_what_changed(netloom: Callable, store: Store) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel")
+    said = netloom("network", "set", "blue", "backend.directRouting=true", "mtu=1400", "-o", "json")
+    assert {(c["field"], c["from"], c["to"]) for c in said.data["changes"]} == {
+        ("backend.directRouting", None, True),
+        ("mtu", 0, 1400),
+    }
+    blue = stored(store, "blue")
+    assert (blue.backend.options["directRouting"], blue.backend.options["vni"]) == (True, 1)
+    assert netloom("network", "set", "blue", "mtu=").code == 0
+    assert stored(store, "blue").mtu_bytes == 0
+
+
+@pytest.mark.parametrize("pair", ["backend=host-gw", "backend.type=host-gw"])
+def test_the_backend_is_switched_with_its_options(
+    netloom: Callable, store: Store, pair: str
+) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel")
+    assert netloom("network", "set", "blue", pair).code == 0
+    assert stored(store, "blue").backend.render() == {"type": "host-gw"}
+
+
+def test_setting_what_is_set_writes_nothing(netloom: Callable, store: Store) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel")
+    before = store.list(keys.ROOT)
+    said = netloom("network", "set", "blue", "backend.vni=1")
+    assert "is like that already" in said.out
+    assert store.list(keys.ROOT) == before
+
+
+def test_a_network_keeps_its_name_and_an_unknown_one_is_answered_with_the_nearest(
+    netloom: Callable,
+) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel")
+    assert "keeps its name" in netloom("network", "set", "blue", "name=red").err
+    said = netloom("network", "set", "bleu", "mtu=1400")
+    assert (said.code, "did you mean 'blue'?" in said.err) == (3, True)
+
+
+def test_a_pool_with_blocks_in_it_is_not_taken_away_unless_forced(
+    netloom: Callable, put: Callable, store: Store
+) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel")
+    block = Block("blue", parse_network("10.244.1.0/24", "c"), "1a", True)
+    put(keys.block_key("blue", block.cidr), block.render())
+    move = ("network", "set", "blue", "pools[0].cidr=10.99.0.0/16")
+    said = netloom(*move)
+    assert (said.code, "10.244.1.0/24 of host 1a" in said.err) == (4, True)
+    assert str(stored(store, "blue").pools[0].cidr) == "10.244.0.0/16"
+    assert netloom(*move, "--force").code == 0
+
+
+def test_delete_is_refused_while_containers_are_attached_and_leaves_nothing_when_forced(
+    netloom: Callable, put: Callable, store: Store
+) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel")
+    for number in range(230):  # more than a store takes at once
+        block = Block("blue", parse_network(f"10.244.{number}.0/24", "c"), "1a", True)
+        put(keys.block_key("blue", block.cidr), block.render())
+    inside = endpoint("blue", "1a", "c1")
+    put(keys.endpoint_key("1a", "blue", "c1", "eth0"), inside.render())
+    said = netloom("network", "delete", "blue")
+    assert (said.code, "1 attached interfaces on 1a" in said.err) == (4, True)
+    assert netloom("network", "delete", "blue", "--force", "--dry-run").code == 0
+    assert store.get(keys.network_key("blue")) is not None
+    assert netloom("network", "delete", "blue", "--force").code == 0
+    assert [entry.key for entry in store.list(keys.ROOT).entries] == [keys.NETWORKS_GUARD]
+
+
+def test_of_many_that_create_overlapping_networks_at_once_exactly_one_wins(
+    netloom: Callable, url: str
+) -> None:
+    """Each writes another key; what they check against each other must hold at the commit."""
+    command = [sys.executable, "-m", "netloom", "network", "create"]
+    racers = [
+        Popen([*command, f"n{number}", "--preset", "flannel"], stdout=PIPE, stderr=PIPE)
+        for number in range(4)
+    ]
+    codes = []
+    for racer in racers:
+        racer.communicate(timeout=60)
+        codes.append(racer.returncode)
+    assert sorted(codes)[0] == 0
+    assert set(sorted(codes)[1:]) <= {3, 4}
+    assert len(netloom("network", "list", "-o", "json").data) == 1
+
+
+def test_a_record_that_cannot_be_read_harms_no_other(netloom: Callable, put: Callable) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel")
+    put(keys.network_key("broken"), b"{nonsense")
+    said = netloom("network", "list", "-o", "json")
+    assert [one["name"] for one in said.data] == ["blue"]
+    assert "networks/broken" in said.err
+
+
+def test_an_empty_store_says_how_to_begin(netloom: Callable) -> None:
+    assert "netloom network create" in netloom("network", "list").out
+    assert netloom("network", "list", "-o", "json").data == []
+
+
+def test_the_table_shows_the_four_choices(netloom: Callable) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel")
+    head, line = netloom("network", "list").out.splitlines()
+    assert head.split()[:2] == ["NETWORK", "POOL"]
+    assert line.split() == [
+        *("blue", "10.244.0.0/16", "/24", "host-block", "bridge", "vxlan", "auto", "0")
+    ]
