@@ -99,6 +99,11 @@ class FaultyStore:
         self._done = done
         self._error = error
         self.failed = False
+        self._healed = False
+
+    def heal(self) -> None:
+        """Work from now on."""
+        self._healed = True
 
     @property
     def store_id(self) -> str:
@@ -107,7 +112,7 @@ class FaultyStore:
     def _fails(self) -> bool:
         if next(self._calls) == self._fails_at:
             self.failed = True
-        return self.failed
+        return self.failed and not self._healed
 
     def get(self, key: str) -> Entry | None:
         if self._fails():

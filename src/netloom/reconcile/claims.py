@@ -25,6 +25,7 @@ from netloom.core.ipam.blocks import (
     overlap,
     within,
 )
+from netloom.core.ipam.supply import NeedBlock
 from netloom.model.addr import IPNetwork
 from netloom.model.datastore import Compare, Delete, Entry, Put, Store, Transaction
 from netloom.model.errors import Conflict, Exhausted, InvalidConfig, NetloomError, Unavailable
@@ -100,6 +101,47 @@ def claim(store: Store, search: Search) -> Block:
         f"{search.pool.cidr} in a row",
         hint="other hosts claim blocks at the same time; it is tried again",
     )
+
+
+def claim_needed(store: Store, need: NeedBlock, hints: tuple[IPNetwork, ...] = ()) -> Block:
+    """Claim the block that dealing addresses asked for, from the first pool that has one.
+
+    Raises as :func:`claim` does; Exhausted when no pool has one.
+    """
+    for number, pool in enumerate(need.pools, start=1):
+        search = Search(need.network, pool, need.host_id, need.known, hints, need.only)
+        try:
+            return claim(store, search)
+        except Exhausted:
+            if number == len(need.pools):
+                raise
+    raise need
+
+
+def hold_blocks(
+    store: Store, network: Network, host_id: str, hints: tuple[IPNetwork, ...] = ()
+) -> tuple[Block, ...]:
+    """Do what a host does for a network at start; return its confirmed blocks, by address.
+
+    In ``host-block`` mode it claims a block of each pool that it holds none of; in every mode it
+    finishes what an earlier run began. Idempotent. Raises as :func:`claim` does, after it has done
+    what it can for the other pools.
+    """
+    failed: NetloomError | None = None
+    if network.addressing.mode == "host-block":
+        for pool in network.pools:
+            try:
+                claim(store, Search(network, pool, host_id, hints=hints))
+            except Exhausted as error:
+                failed = failed or error
+    if failed is not None:
+        raise failed
+    own = [
+        each.block
+        for each in settle(store, network, host_id)
+        if each.block is not None and each.block.host_id == host_id
+    ]
+    return tuple(sorted(own, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
 
 
 def settle(store: Store, network: Network, host_id: str) -> list[Claim]:

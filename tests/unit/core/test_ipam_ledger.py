@@ -135,7 +135,7 @@ def test_holding_again_by_the_same_handle_is_well() -> None:
     ledger = bridge_ledger("10.0.0.0/29")
     ledger.hold(ip_address("10.0.0.2"), "a")
     ledger.hold(ip_address("10.0.0.2"), "a")
-    assert ledger.usage(SMALL).in_use == 1
+    assert ledger.usage(SMALL, (), ()).in_use == 1
 
 
 def test_the_gateway_cannot_be_asked_for() -> None:
@@ -198,7 +198,9 @@ def test_usage_counts_total_in_use_and_withheld() -> None:
     ledger = bridge_ledger("10.0.0.0/28", reserved=["10.0.0.0/30", "10.0.0.8/30"])
     deal(ledger, "a")
     ledger.hold(ip_address("10.0.0.9"), "static")
-    usage = ledger.usage(ip_network("10.0.0.0/28"))
+    cidr = ip_network("10.0.0.0/28")
+    reserved = [ip_network("10.0.0.0/30"), ip_network("10.0.0.8/30")]
+    usage = ledger.usage(cidr, edges(cidr), reserved)
     # Withheld: .0-.3, .8, .10, .11 reserved; .15 broadcast.
     assert usage == Usage(ip_network("10.0.0.0/28"), 16, 2, 8)
     assert usage.free == 6

@@ -69,15 +69,11 @@ class _Space:
         self._cursors = {cidr: first for cidr, (first, _) in self.blocks.items()}
 
     def owns(self, number: int) -> bool:
-        at = bisect.bisect_right(self._starts, (number, 1 << 128)) - 1
-        return at >= 0 and number <= self._starts[at][1]
+        return _span_end(self._starts, number) is not None
 
     def reserved_to(self, number: int) -> int | None:
         """Return the end of the reserved span that ``number`` is in, or None."""
-        at = bisect.bisect_right(self.reserved, (number, 1 << 128)) - 1
-        if at >= 0 and number <= self.reserved[at][1]:
-            return self.reserved[at][1]
-        return None
+        return _span_end(self.reserved, number)
 
     def choose(self) -> int | None:
         if len(self.freed) >= self._freed_limit:
@@ -113,21 +109,6 @@ class _Space:
             ):
                 return number
         return None
-
-    def usage(self, cidr: IPNetwork) -> Usage:
-        first, last = first_last(cidr)
-        held = [number for number in self.held if first <= number <= last]
-        withheld = sum(
-            min(last, end) - max(first, start) + 1
-            for start, end in self.reserved
-            if start <= last and end >= first
-        )
-        withheld -= sum(self.reserved_to(number) is not None for number in held)
-        withheld += sum(
-            first <= number <= last and self.reserved_to(number) is None and number not in self.held
-            for number in self.excluded
-        )
-        return Usage(cidr, last - first + 1, len(held), withheld)
 
 
 class Ledger:
@@ -226,9 +207,27 @@ class Ledger:
             for number in space.freed
         ]
 
-    def usage(self, cidr: IPNetwork) -> Usage:
-        """Count the addresses of one block."""
-        return self._spaces[cidr.version].usage(cidr)
+    def usage(
+        self, cidr: IPNetwork, excluded: Collection[IPAddress], reserved: Collection[IPNetwork]
+    ) -> Usage:
+        """Count the addresses of one block, of which ``excluded`` and ``reserved`` are not dealt.
+
+        Independent of what the ledger deals from.
+        """
+        first, last = first_last(cidr)
+        held = {n for n in self._spaces[cidr.version].held if first <= n <= last}
+        spans = merged(first_last(each) for each in reserved if each.version == cidr.version)
+        withheld = sum(
+            min(last, end) - max(first, start) + 1
+            for start, end in spans
+            if start <= last and end >= first
+        )
+        withheld -= sum(_in_spans(spans, number) for number in held)
+        withheld += sum(
+            address in cidr and int(address) not in held and not _in_spans(spans, int(address))
+            for address in excluded
+        )
+        return Usage(cidr, last - first + 1, len(held), withheld)
 
     def _held_by(self, address: IPAddress, holder: str) -> Conflict:
         return Conflict(
@@ -241,6 +240,16 @@ class Ledger:
         first, last = first_last(cidr)
         held = self._spaces[cidr.version].held
         return [held[n] for n in sorted(n for n in held if first <= n <= last)[:most]]
+
+
+def _span_end(spans: list[tuple[int, int]], number: int) -> int | None:
+    """Return the end of the span, of sorted disjoint ones, that ``number`` is in."""
+    at = bisect.bisect_right(spans, (number, 1 << 128)) - 1
+    return spans[at][1] if at >= 0 and number <= spans[at][1] else None
+
+
+def _in_spans(spans: list[tuple[int, int]], number: int) -> bool:
+    return _span_end(spans, number) is not None
 
 
 def _address(family: int, number: int) -> IPAddress:

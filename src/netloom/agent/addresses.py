@@ -1,0 +1,296 @@
+"""Deal addresses of the host's own blocks, through its journal, and tell who holds which.
+
+The journal is the truth and the book's index its picture in memory, built at start and after any
+write whose outcome is unknown. Nothing here needs the cluster store: containers are attached and
+detached while it is away, from the blocks that the host has.
+
+Every change is one transaction of the journal, so that a crash leaves an address either held by a
+handle or free. ``agent/mirror.py`` copies the endpoints to the cluster store in the background.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from netloom.agent import journal as records
+from netloom.agent.index import Index
+from netloom.agent.journal import Record
+from netloom.core.ipam.ledger import Usage
+from netloom.core.ipam.supply import Supply, pick
+from netloom.model.addr import IPAddress
+from netloom.model.datastore import Compare, Delete, Put, Store, Transaction
+from netloom.model.endpoint import Endpoint
+from netloom.model.errors import Conflict, InvalidConfig, Unavailable
+from netloom.model.host import Block
+from netloom.model.view import Problem
+
+#: The most operations that one transaction of the journal gets.
+_BATCH = 100
+
+
+def utc_now() -> str:
+    """Return the time as an endpoint's ``created`` has it: ISO 8601, UTC, seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class AddressBook:
+    """The endpoints of this host and the addresses they hold. Safe for threads.
+
+    One process at a time may have it: of two agents on one host the second refuses to start.
+    """
+
+    def __init__(self, journal: Store, now: Callable[[], str] = utc_now) -> None:
+        self._journal = journal
+        self._now = now
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._listeners: list[Callable[[], None]] = []
+        self._version = 0
+        self._index = Index(records.read(journal))
+        #: The journal may hold something else than the index says.
+        self._stale = False
+        #: Keys of intents whose write may or may not have happened; nobody was promised them.
+        self._doubtful: set[str] = set()
+
+    # Asking. This never waits for the journal.
+
+    @property
+    def version(self) -> int:
+        """Count the changes of the endpoints since start."""
+        with self._lock:
+            return self._version
+
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Return every endpoint of this host, intents (not ``attached``) too, by handle."""
+        with self._lock:
+            return self._index.listing()
+
+    def get(self, handle: str) -> Endpoint | None:
+        """Return the endpoint of ``handle``."""
+        with self._lock:
+            record = self._index.records.get(handle)
+            return record.endpoint if record else None
+
+    def find(self, container_id: str, ifname: str, network: str) -> Endpoint | None:
+        """Return a container's endpoint; ``network`` "" means whichever network it is in."""
+        named = self.get(f"{network}.{container_id}.{ifname}") if network else None
+        for each in self.endpoints() if not network else filter(None, [named]):
+            if (each.container_id, each.ifname) == (container_id, ifname):
+                return each
+        return None
+
+    def holder(self, network: str, address: IPAddress) -> str | None:
+        """Return the handle that holds ``address``, or None."""
+        with self._lock:
+            return self._index.ledger(network).holder(address)
+
+    def usage(self, supply: Supply) -> tuple[Usage, ...]:
+        """Count the addresses of each block of a network."""
+        with self._lock:
+            return supply.usage(self._index.ledger(supply.network.name))
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return what of the journal could not be read, and addresses that it holds twice."""
+        with self._lock:
+            return self._index.problems
+
+    def remembered_blocks(self) -> tuple[Block, ...]:
+        """Return the host's blocks as last seen, for times without a cluster store.
+
+        Confirmed ones may be dealt from. One that is not confirmed was lost while containers still
+        had addresses in it: it serves as a hint for the next claim only.
+        """
+        with self._lock:
+            return tuple(self._index.blocks.values())
+
+    def wait_beyond(self, version: int, timeout_s: float | None) -> int:
+        """Block until :attr:`version` is beyond ``version``, or the time is up; return it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._version > version, timeout_s)
+            return self._version
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called after every change, by the thread that made it.
+
+        It must be quick and must not raise: set an event, ring a bell.
+        """
+        with self._lock:
+            self._listeners.append(listener)
+
+    # Changing. Each is one transaction of the journal.
+
+    def reserve(
+        self, draft: Endpoint, supply: Supply, wanted: tuple[IPAddress, ...] = ()
+    ) -> Endpoint:
+        """Choose addresses for ``draft``, write it as an intent and return it with them.
+
+        One address for each family of the network's pools; ``wanted`` ones as asked for. The
+        draft's own ``addresses`` and ``attached`` do not matter; ``created`` is filled in.
+
+        Raises Conflict (attached already, address taken), InvalidConfig (address outside the
+        pools), NeedBlock (claim one more block with ``reconcile.claims.claim_needed`` and call
+        again), Exhausted, Unavailable (the journal cannot be written; nothing is held then).
+        """
+        _check_key_parts(draft)
+        with self._turn():
+            if draft.handle in self._index.records:
+                raise _exists(self._index.records[draft.handle])
+            ledger = self._index.supplied(supply)
+            addresses = pick(ledger, supply, wanted)
+            endpoint = replace(
+                draft, addresses=addresses, attached=False, created=draft.created or self._now()
+            )
+            erased = [
+                records.erase_freed(endpoint.network, address)
+                for address in addresses
+                if ledger.was_freed(address)
+            ]
+            put = records.write_endpoint(endpoint)
+            self._doubtful.add(put.key)
+            revision = self._commit([put, *erased], [Compare(put.key, 0)])
+            self._doubtful.discard(put.key)
+            self._index.put(records.record_of(endpoint, revision))
+            self._touched()
+        return endpoint
+
+    def confirm(self, handle: str) -> Endpoint:
+        """Mark an endpoint as attached and return it; repeats are safe.
+
+        Raises Conflict when it was released meanwhile, Unavailable when the journal cannot be
+        written.
+        """
+        with self._turn():
+            record = self._index.records.get(handle)
+            if record is None or record.endpoint is None:
+                raise Conflict(
+                    f"{handle} was released while it was being attached",
+                    hint="the container was removed meanwhile; attach it again if it was not",
+                )
+            if record.endpoint.attached:
+                return record.endpoint
+            endpoint = replace(record.endpoint, attached=True)
+            put = records.write_endpoint(endpoint)
+            revision = self._commit([put], [Compare(put.key, record.revision)])
+            self._index.put(records.record_of(endpoint, revision))
+            self._touched()
+        return endpoint
+
+    def release(self, handle: str) -> Endpoint | None:
+        """Free the addresses of ``handle``; what is not there is well, repeats are safe.
+
+        Returns the endpoint that it was. Raises Unavailable when the journal cannot be written:
+        whether they are freed shows when it can again.
+        """
+        with self._turn():
+            record = self._index.records.get(handle)
+            if record is None:
+                return None
+            marks = list(zip(record.addresses, range(self._index.order + 1, 1 << 62), strict=False))
+            freed = [records.write_freed(record.network, *mark) for mark in marks]
+            self._commit([Delete(record.key), *freed], [Compare(record.key, record.revision)])
+            self._index.drop(record, marks)
+            # Where the journal held an address twice, the other holder must come to light.
+            self._stale = self._index.doubled
+            self._touched()
+        return record.endpoint
+
+    def remember_blocks(self, blocks: Iterable[Block]) -> None:
+        """Keep ``blocks``, this host's of all networks, in the journal, and forget the others.
+
+        One that is missing now but has addresses in use is kept, unconfirmed, as a hint for the
+        next claim. Writes only what changed. Raises Unavailable.
+        """
+        with self._turn():
+            index = self._index
+            wanted = {(block.network, block.cidr): block for block in blocks}
+            for key, block in index.blocks.items():
+                if key not in wanted and index.in_use(block):
+                    wanted[key] = replace(block, confirmed=False)
+            changed = [block for key, block in wanted.items() if index.blocks.get(key) != block]
+            lost = [block for key, block in index.blocks.items() if key not in wanted]
+            if not changed and not lost:
+                return
+            stray = index.stray_marks(wanted)
+            operations: list[Put | Delete] = [records.write_block(block) for block in changed]
+            operations += [records.erase_block(block) for block in lost]
+            operations += [records.erase_freed(network, address) for network, address in stray]
+            for start in range(0, len(operations), _BATCH):
+                self._commit(operations[start : start + _BATCH], [])
+            index.blocks = wanted
+            for network, address in stray:
+                index.ledger(network).forget(address)
+
+    # The journal.
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let one thread at a time change the book; tell the listeners once it is done."""
+        before = after = 0
+        try:
+            with self._lock:
+                before = self._version
+                try:
+                    self._recover()
+                    yield
+                finally:
+                    after = self._version
+        finally:
+            if after != before:
+                for listener in tuple(self._listeners):
+                    listener()
+
+    def _recover(self) -> None:
+        """After a write whose outcome is unknown: take back what nobody was promised, read again.
+
+        Raises Unavailable while the journal cannot be used.
+        """
+        if not self._stale and not self._doubtful:
+            return
+        if self._doubtful:
+            self._commit([Delete(key) for key in sorted(self._doubtful)], [])
+            self._doubtful.clear()
+        self._index = Index(records.read(self._journal))
+        self._stale = False
+        self._touched()
+
+    def _commit(self, operations: Sequence[Put | Delete], compares: Sequence[Compare]) -> int:
+        # However this ends, nobody trusts the index before it was seen to succeed.
+        self._stale = True
+        outcome = self._journal.commit(Transaction(operations, compares))
+        if not outcome.succeeded:
+            self._doubtful.clear()
+            raise Unavailable(
+                "the host's journal was changed by another process",
+                hint="only the agent may write it; it is read anew, try again",
+            )
+        self._stale = False
+        return outcome.revision
+
+    def _touched(self) -> None:
+        self._version += 1
+        self._changed.notify_all()
+
+
+def _check_key_parts(draft: Endpoint) -> None:
+    parts = {"network": draft.network, "container": draft.container_id, "ifname": draft.ifname}
+    for name, text in parts.items():
+        if not text or "/" in text or "\0" in text:
+            raise InvalidConfig(
+                f"{name}: {text!r} cannot name an endpoint",
+                field=name,
+                value=text,
+                hint="it must not be empty or hold '/'",
+            )
+
+
+def _exists(record: Record) -> Conflict:
+    held = ", ".join(str(address) for address in record.addresses) or "no address"
+    return Conflict(
+        f"{record.handle} exists already (it holds {held})",
+        hint="remove the container first (CNI DEL), or: "
+        f"netloom ipam release --handle {record.handle}",
+    )
