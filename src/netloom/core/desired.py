@@ -16,11 +16,13 @@ from netloom.core.attach.contract import Part, Place, PreparedAttachment
 from netloom.core.attach.table import ATTACHMENTS
 from netloom.core.backends.contract import Prepared, Reach, Side
 from netloom.core.backends.table import BACKENDS
+from netloom.core.limits import qdiscs
+from netloom.core.published import loopback_sysctls
 from netloom.model.addr import IPAddress
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import InvalidConfig
 from netloom.model.host import Block, Host
-from netloom.model.kernel import KernelObject, Sysctl, state_of
+from netloom.model.kernel import KernelObject, Link, Sysctl, state_of
 from netloom.model.network import MIN_MTU, Network
 from netloom.model.view import Problem, View
 
@@ -61,6 +63,7 @@ class Memory:
 
     prepared: dict[str, Prepared] = field(default_factory=dict)
     reaches: dict[tuple[str, int, int], tuple[Host, Block, Reach]] = field(default_factory=dict)
+    parts: dict[str, tuple[Endpoint, PreparedAttachment, Part]] = field(default_factory=dict)
     firewall_inputs: object = None
     firewall: Mapping[str, KernelObject] = field(default_factory=dict)
 
@@ -97,7 +100,7 @@ def desired(view: View, memory: Memory | None = None) -> Desired:
             memory.prepared[name] = standing.backend
         _reach_peers(name, standing.backend, peers.get(name, ()), draft, (memory.reaches, kept))
     memory.reaches = kept
-    _attach(view, draft)
+    _attach(view, draft, memory)
     _firewall(view, draft, memory)
     return Desired(
         draft.state, tuple(draft.problems), draft.standing, draft.paths, draft.parts, draft.hold
@@ -200,15 +203,23 @@ def _reach_peers(
         draft.paths[host.id, name] = reach.path
 
 
-def _attach(view: View, draft: _Draft) -> None:
+def _attach(view: View, draft: _Draft, memory: Memory) -> None:
+    kept: dict[str, tuple[Endpoint, PreparedAttachment, Part]] = {}
     for endpoint in view.endpoints:
         standing = draft.standing.get(endpoint.network)
         if standing is None:
             _orphan(endpoint, draft)
             continue
-        part = standing.attachment.part(endpoint)
-        draft.parts[endpoint.handle] = part
-        draft.state.update(part.objects)
+        entry = memory.parts.get(endpoint.handle)
+        if entry is None or entry[0] is not endpoint or entry[1] != standing.attachment:
+            part = standing.attachment.part(endpoint)
+            shaped = state_of(*qdiscs(endpoint.host_ifname, endpoint.bandwidth))
+            limited = Part({**part.objects, **shaped}, part.attached)
+            entry = (endpoint, standing.attachment, limited)
+        kept[endpoint.handle] = entry
+        draft.parts[endpoint.handle] = entry[2]
+        draft.state.update(entry[2].objects)
+    memory.parts = kept
 
 
 def _orphan(endpoint: Endpoint, draft: _Draft) -> None:
@@ -225,15 +236,21 @@ def _orphan(endpoint: Endpoint, draft: _Draft) -> None:
 
 
 def _firewall(view: View, draft: _Draft, memory: Memory) -> None:
-    networks = tuple(standing.network for standing in draft.standing.values())
+    standings = tuple(draft.standing.values())
+    networks = tuple(standing.network for standing in standings)
     if not networks:
         return
     families = {family for network in networks for family in network.families}
     draft.state.update(state_of(*(_forwarding(family) for family in sorted(families))))
-    inputs = (networks, tuple(e for e in view.endpoints if e.ports))
+    publishing = tuple(e for e in view.endpoints if e.ports and e.handle in draft.parts)
+    blocks = tuple(block.cidr for standing in standings for block in standing.blocks)
+    inputs = (networks, publishing, blocks)
     if memory.firewall_inputs != inputs:
         memory.firewall_inputs = inputs
-        memory.firewall = state_of(firewall.table(*inputs), *firewall.sysctls(*inputs))
+        table = firewall.table(networks=networks, endpoints=publishing, blocks=blocks)
+        links = [obj for obj in draft.state.values() if isinstance(obj, Link)]
+        settings = loopback_sysctls(publishing, links)
+        memory.firewall = state_of(*((table,) if table else ()), *settings)
     draft.state.update(memory.firewall)
 
 

@@ -56,7 +56,9 @@ def create(link: Link, around: Surroundings) -> bytes:
     else:
         raise Bug(f"cannot make link {link.name} of kind {link.kind!r} from what is given")
     info = [text(wire.IFLA_INFO_KIND, link.kind), nest(wire.IFLA_INFO_DATA, *data)]
-    parts = [*_mac_and_mtu(link.mac, link.mtu_bytes), nest(wire.IFLA_LINKINFO, *info)]
+    # A bridge keeps its MTU, whatever its ports', only if it was set after creation.
+    mtu_bytes = None if link.kind == "bridge" else link.mtu_bytes
+    parts = [*_mac_and_mtu(link.mac, mtu_bytes), nest(wire.IFLA_LINKINFO, *info)]
     if around.master_index:
         parts.append(number(wire.IFLA_MASTER, around.master_index))
     return message(
@@ -68,8 +70,16 @@ def create(link: Link, around: Surroundings) -> bytes:
     )
 
 
+def complete(link: Link) -> bytes:
+    """Set of the link just created what creation does not take: its alias, and a bridge's MTU."""
+    parts = [attribute(wire.IFLA_IFALIAS, link.alias.encode())]
+    if link.kind == "bridge":
+        parts += _mac_and_mtu(None, link.mtu_bytes)
+    return message(wire.RTM_NEWLINK, 0, _header(), text(wire.IFLA_IFNAME, link.name), *parts)
+
+
 def name_alias(name: str, alias: str) -> bytes:
-    """Set the alias of the link called ``name``: creation does not take one. "" removes it."""
+    """Set the alias of the link called ``name``; "" removes it."""
     value = attribute(wire.IFLA_IFALIAS, alias.encode())
     return message(wire.RTM_NEWLINK, 0, _header(), text(wire.IFLA_IFNAME, name), value)
 

@@ -66,7 +66,7 @@ class Links:
         self._known.links[link.name] = link
         requests = [request]
         if link.alias:
-            requests.append(encode_link.name_alias(link.name, link.alias))
+            requests.append(encode_link.complete(link))
         created, *aliased = self._netlink.send(requests)
         refused = created if created.errno else next((a for a in aliased if a.errno), None)
         if refused is None:

@@ -1,0 +1,163 @@
+"""What this host tells the others: its record, that it is alive, and the blocks it holds.
+
+Level-triggered like everything else: ``sync`` compares what the store says of this host with what
+is true and writes the difference. It is called when the picture, the facts or the time changed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from types import MappingProxyType
+
+from netloom.core.backends.table import BACKENDS
+from netloom.model.datastore import Compare, Put, Store, Transaction
+from netloom.model.errors import Conflict
+from netloom.model.host import Block, Host
+from netloom.model.keys import alive_key, host_key
+from netloom.model.view import Cluster, HostFacts, Problem
+from netloom.reconcile import claims
+
+_log = logging.getLogger(__name__)
+ALIVE_TTL_S = 30.0
+KEEP_ALIVE_S = 10.0
+
+
+class Registration:
+    """Registers one host. Used by one thread; ``problems`` is replaced as a whole."""
+
+    def __init__(self, host_id: str, host_name: str, clock: Callable[[], float]) -> None:
+        self.host_id = host_id
+        self.host_name = host_name
+        self.problems: tuple[Problem, ...] = ()
+        self._clock = clock
+        self._lease = 0
+        self._kept_s = float("-inf")
+        self._place = _place()
+
+    def sync(
+        self, store: Store, cluster: Cluster, facts: HostFacts, remembered: tuple[Block, ...]
+    ) -> None:
+        """Write what is missing or wrong; ``remembered`` are blocks this host held before.
+
+        Raises Unavailable when the store goes away meanwhile; call again.
+        """
+        problems = list(self._keep_alive(store))
+        if not problems:
+            problems += self._register(store, cluster, facts)
+            problems += self._claim(store, cluster, remembered)
+        self.problems = tuple(problems)
+
+    def record(self, cluster: Cluster, facts: HostFacts) -> Host:
+        """Return this host's record as it should stand in the store."""
+        macs = {
+            name: mac
+            for name, network in sorted(cluster.networks.items())
+            if (mac := BACKENDS[network.backend.type].publish(network, self.host_id))
+        }
+        return Host(
+            self.host_id,
+            self.host_name,
+            facts.underlay_address(4),
+            facts.underlay_address(6),
+            MappingProxyType(macs),
+        )
+
+    def leave(self, store: Store) -> None:
+        """Say that the agent ends; blocks and record stay, since containers go on."""
+        if self._lease:
+            store.revoke(self._lease)
+            self._lease = 0
+
+    def _keep_alive(self, store: Store) -> list[Problem]:
+        """Hold the leased key that says who runs under this host id. Two at once is refused."""
+        now = self._clock()
+        if self._lease and now - self._kept_s < KEEP_ALIVE_S:
+            return []
+        if self._lease and store.keep_alive(self._lease):
+            self._kept_s = now
+            return []
+        key = alive_key(self.host_id)
+        entry = store.get(key)
+        if entry is not None and not _same_place(entry.value, self._place):
+            return [
+                Problem(
+                    "error",
+                    f"host {self.host_id}",
+                    f"another running agent uses this host id: {entry.value.decode()}",
+                    "give each host its own --host-id (cloned machines share a machine-id)",
+                )
+            ]
+        self._lease = store.grant(ALIVE_TTL_S)
+        compare = Compare(key, entry.mod_revision if entry else 0)
+        put = Put(key, json.dumps(self._place).encode(), self._lease)
+        if store.commit(Transaction((put,), (compare,))).succeeded:
+            self._kept_s = now
+        return []
+
+    def _register(self, store: Store, cluster: Cluster, facts: HostFacts) -> list[Problem]:
+        wanted = self.record(cluster, facts)
+        if cluster.hosts.get(self.host_id) != wanted:
+            entry = store.get(host_key(self.host_id))
+            put = Put(host_key(self.host_id), json.dumps(wanted.render()).encode())
+            compare = Compare(put.key, entry.mod_revision if entry else 0)
+            if entry is None or entry.value != put.value:
+                store.commit(Transaction((put,), (compare,)))
+        return [
+            Problem(
+                "error",
+                f"host {self.host_name}",
+                f"underlay address {address} is also host {other.name}'s ({other.id})",
+                "give each host its own address, or name the right interface (--interface)",
+            )
+            for other in cluster.hosts.values()
+            if other.id != self.host_id
+            for address in (wanted.underlay4, wanted.underlay6)
+            if address is not None and address in (other.underlay4, other.underlay6)
+        ]
+
+    def _claim(
+        self, store: Store, cluster: Cluster, remembered: tuple[Block, ...]
+    ) -> list[Problem]:
+        """Claim the first block of every pool of networks that deal one block per host."""
+        problems = []
+        for network in cluster.networks.values():
+            if network.addressing.mode != "host-block":
+                continue
+            own = [
+                block.cidr
+                for block in cluster.blocks.values()
+                if block.host_id == self.host_id
+                and block.network == network.name
+                and block.confirmed
+            ]
+            for pool in network.pools:
+                if any(cidr.version == pool.family and cidr.overlaps(pool.cidr) for cidr in own):
+                    continue
+                hints = tuple(b.cidr for b in remembered if b.network == network.name)
+                search = claims.Search(network, pool, self.host_id, hints=hints)
+                try:
+                    block = claims.claim(store, search)
+                    _log.info("claimed block %s of network %s", block.cidr, network.name)
+                except Conflict as error:
+                    problems.append(
+                        Problem("error", f"network {network.name}", str(error), error.hint)
+                    )
+        return problems
+
+
+def _place() -> dict[str, str | int]:
+    """Name the running kernel and network namespace: what one agent can be alive in."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as source:
+        boot = source.read().strip()
+    return {"boot": boot, "netns": os.stat("/proc/self/ns/net").st_ino, "host": os.uname().nodename}
+
+
+def _same_place(value: bytes, place: dict[str, str | int]) -> bool:
+    try:
+        other = json.loads(value)
+        return bool(other["boot"] == place["boot"] and other["netns"] == place["netns"])
+    except (ValueError, KeyError, TypeError):
+        return True  # unreadable: ours to overwrite

@@ -1,0 +1,112 @@
+"""Build the agent's status: one value out of engine, watcher, journal and registration."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from netloom.core.desired import Desired
+from netloom.model.endpoint import Endpoint
+from netloom.model.host import Host
+from netloom.model.status import KernelStatus, NetworkStatus, PeerStatus, StoreStatus
+from netloom.model.view import Cluster, Problem
+
+
+def iso(seconds: float) -> str:
+    """Return a wall-clock time as ISO 8601 in UTC, or "" for 0."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds") if seconds else ""
+
+
+@dataclass(slots=True)
+class Connection:
+    """When the store was last found, or lost; ``note`` is told at each look."""
+
+    state: str = "away"
+    since_s: float = 0.0
+
+    def note(self, connected: bool, now_s: float) -> None:
+        """Remember a change of state and when it was."""
+        state = "connected" if connected else "away"
+        if state != self.state or not self.since_s:
+            self.state, self.since_s = state, now_s
+
+    def status(self, url: str, revision: int, error: str) -> StoreStatus:
+        """Return the status line's value."""
+        return StoreStatus(url, self.state, iso(self.since_s), revision, error)
+
+
+def kernel_status(
+    desired: Desired | None,
+    revision: int,
+    applied_at_s: float,
+    repaired: dict[str, int],
+    failing: tuple[str, ...],
+) -> KernelStatus:
+    """Return what is in the kernel, counted per kind."""
+    counts = Counter(obj.kind_name for obj in desired.state.values()) if desired else {}
+    return KernelStatus(revision, iso(applied_at_s), dict(counts), repaired, failing)
+
+
+def network_statuses(
+    desired: Desired | None, endpoints: Iterable[Endpoint]
+) -> tuple[NetworkStatus, ...]:
+    """Return this host's networks with the use of their blocks."""
+    if desired is None:
+        return ()
+    used = [(endpoint.network, address) for endpoint in endpoints for address in endpoint.addresses]
+    statuses = []
+    for name, standing in desired.standing.items():
+        blocks = tuple(
+            {
+                "cidr": str(block.cidr),
+                "used": sum(1 for net, a in used if net == name and a in block.cidr),
+                "size": block.cidr.num_addresses - len(standing.excluded(block)),
+            }
+            for block in standing.blocks
+        )
+        network = standing.network
+        mtu = standing.backend.mtu_bytes
+        statuses.append(
+            NetworkStatus(name, network.backend.type, network.attachment.type, mtu, blocks)
+        )
+    return tuple(statuses)
+
+
+def peer_statuses(
+    cluster: Cluster | None, desired: Desired | None, host_id: str
+) -> tuple[PeerStatus, ...]:
+    """Return the other hosts: where they are, what they hold, and how they are reached."""
+    if cluster is None:
+        return ()
+    blocks: dict[str, list[str]] = {}
+    for block in cluster.blocks.values():
+        if block.confirmed:
+            blocks.setdefault(block.host_id, []).append(str(block.cidr))
+    paths: dict[str, list[str]] = {}
+    for (peer, _network), path in (desired.paths if desired else {}).items():
+        if path and path not in paths.setdefault(peer, []):
+            paths[peer].append(path)
+    troubles = {p.subject: p.text for p in (desired.problems if desired else ())}
+    return tuple(
+        PeerStatus(
+            host.id,
+            host.name,
+            _addresses(host),
+            tuple(sorted(blocks.get(host.id, ()))),
+            "; ".join(paths.get(host.id, ())),
+            troubles.get(f"peer {host.name}", ""),
+        )
+        for host in sorted(cluster.hosts.values(), key=lambda h: h.name)
+        if host.id != host_id
+    )
+
+
+def _addresses(host: Host) -> tuple[str, ...]:
+    return tuple(str(a) for a in (host.underlay4, host.underlay6) if a is not None)
+
+
+def distinct(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return the problems once each, in order."""
+    return tuple(dict.fromkeys(problems))

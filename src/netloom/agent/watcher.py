@@ -1,0 +1,184 @@
+"""The store watcher: a thread that keeps this host's picture of the cluster.
+
+It lists, folds what the watch brings, and says so to whoever listens. A store that is away changes
+nothing in the picture; it is tried again until it is back, and then listed anew and compared. The
+last picture is also kept on the host's disk (``cluster.json``), so that an agent that starts while
+the store is away still knows its networks and peers and withdraws nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from netloom.model.datastore import Entry, Listing, Store, Watch
+from netloom.model.errors import NetloomError, Unavailable
+from netloom.model.keys import CLUSTER
+from netloom.model.view import Cluster
+from netloom.reconcile.cluster import fold, from_listing
+
+_log = logging.getLogger(__name__)
+FIRST_RETRY_S = 0.2
+LAST_RETRY_S = 2.0
+#: How long changes may gather before the picture is written to the disk again.
+SAVE_AFTER_S = 5.0
+
+
+class StoreWatcher:
+    """Keeps ``cluster`` current. ``opened`` makes the store; it may raise until the store is there.
+
+    ``changed`` is called, from the watcher's thread, after every change of the picture or of the
+    connection.
+    """
+
+    def __init__(
+        self, opened: Callable[[], Store], cache: Path, changed: Callable[[], None]
+    ) -> None:
+        self._opened = opened
+        self._cache = cache
+        self._changed = changed
+        self._stopping = threading.Event()
+        self._watch: Watch | None = None
+        self._entries: dict[str, Entry] = {}
+        self._thread = threading.Thread(target=self._run, name="store-watch", daemon=True)
+        self.store: Store | None = None
+        self.cluster: Cluster | None = None
+        self.error: str = "not connected yet"
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether the store answered last time."""
+        return not self.error
+
+    def start(self) -> None:
+        """Take the picture kept on disk, if any, and begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching and close the store; idempotent."""
+        self._stopping.set()
+        watch, store = self._watch, self.store
+        if watch:
+            watch.close()
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+        if store:
+            store.close()
+
+    def require_store(self) -> Store:
+        """Return the store for a write. Raises Unavailable while it is away."""
+        if self.store is None or self.error:
+            raise Unavailable(
+                f"the datastore is away: {self.error}", hint="see netloom status; it is retried"
+            )
+        return self.store
+
+    def load_cache(self) -> None:
+        """Take the picture of an earlier run, so that nothing waits for a store that is away."""
+        try:
+            data = json.loads(self._cache.read_bytes())
+            entries = tuple(
+                Entry(key, base64.b64decode(value), created, modified)
+                for key, value, created, modified in data["entries"]
+            )
+            listing = Listing(int(data["revision"]), entries)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("the kept picture %s is not readable: %s", self._cache, error)
+            return
+        self.cluster = from_listing(listing, str(data["storeId"]), Cluster())
+        self._entries = {entry.key: entry for entry in entries}
+
+    def _run(self) -> None:
+        pause_s = FIRST_RETRY_S
+        while not self._stopping.is_set():
+            try:
+                self._follow()
+                pause_s = FIRST_RETRY_S
+            except Unavailable as error:
+                self._lost(str(error))
+            except NetloomError as error:
+                self._lost(f"{error}" + (f" ({error.hint})" if error.hint else ""))
+            except Exception as error:  # noqa: BLE001 - the watch must outlive any surprise
+                _log.exception("store watch failed")
+                self._lost(f"internal error: {error}")
+            if self._stopping.wait(pause_s):
+                return
+            pause_s = min(LAST_RETRY_S, pause_s * 2)
+
+    def _follow(self) -> None:
+        """List, then fold what the watch brings, until the store is lost or another one."""
+        if self.store is None:
+            self.store = self._opened()
+        store = self.store
+        listing = store.list(CLUSTER)
+        if self.cluster is None:
+            self.load_cache()
+        previous = self.cluster or Cluster()
+        self.cluster = from_listing(listing, store.store_id, previous)
+        self._entries = {entry.key: entry for entry in listing.entries}
+        if self.error:
+            _log.info("datastore connected at revision %d", listing.revision)
+        self.error = ""
+        self._changed()
+        self._watch = watch = store.watch(CLUSTER, listing.revision)
+        try:
+            self._fold(watch)
+        finally:
+            watch.close()
+
+    def _fold(self, watch: Watch) -> None:
+        unsaved = True
+        while not self._stopping.is_set():
+            batch = watch.next(SAVE_AFTER_S if unsaved else 60.0)
+            if batch is None:
+                if unsaved:
+                    self._save()
+                unsaved = False
+                continue
+            if batch.compacted:
+                _log.warning("the store's history is gone or it was replaced: listing again")
+                return
+            assert self.cluster is not None
+            if batch.events:
+                unsaved = True
+                for event in batch.events:
+                    if event.entry is None:
+                        self._entries.pop(event.key, None)
+                    else:
+                        self._entries[event.key] = event.entry
+            before = self.cluster
+            self.cluster = fold(before, batch)
+            if self.cluster is not before:
+                self._changed()
+
+    def _lost(self, error: str) -> None:
+        if error != self.error:
+            _log.warning("datastore away: %s", error)
+            self.error = error
+            if self.cluster is None:
+                self.load_cache()
+            self._changed()
+
+    def _save(self) -> None:
+        cluster = self.cluster
+        if cluster is None:
+            return
+        entries = [
+            (e.key, base64.b64encode(e.value).decode(), e.create_revision, e.mod_revision)
+            for e in self._entries.values()
+        ]
+        data = {"revision": cluster.revision, "storeId": cluster.store_id, "entries": entries}
+        fresh = self._cache.with_suffix(".new")
+        try:
+            with open(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as out:
+                json.dump(data, out, separators=(",", ":"))
+            fresh.replace(self._cache)
+        except OSError as error:
+            _log.warning("cannot keep the picture of the cluster in %s: %s", self._cache, error)
