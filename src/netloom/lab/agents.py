@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from netloom.drivers.cni import build
 from netloom.kernel import namespaces
 from netloom.lab import processes, record, wiring
 from netloom.lab.processes import MARK, Process
 from netloom.lab.waiting import wait_until
 from netloom.model.errors import Conflict, Unavailable
 
+#: The CNI executable's name.
+PLUGIN = "netloom-cni"
 READY_PATIENCE_S = 30.0
 STOP_PATIENCE_S = 10.0
 ANSWER_PATIENCE_S = 5.0
@@ -51,10 +54,11 @@ class Home:
         return self.directory / "agent.log"
 
     def make(self, agent: Mapping[str, Any]) -> None:
-        """Create the host's directories, and its ``netloom.yaml`` with the settings ``agent``."""
-        for name in ("state", "run", "containers", "cni"):
+        """Create the host's directories, its ``netloom.yaml`` and its CNI executable."""
+        for name in ("state", "run", "containers", "cni", "bin"):
             (self.directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         record.write_json(self.directory / "netloom.yaml", dict(agent))  # all JSON is YAML
+        (self.directory / "bin" / PLUGIN).symlink_to(build.executable())
 
     def settings(self) -> dict[str, str]:
         """Return the ``NETLOOM_*`` variables that make a command one of this host."""

@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,13 @@ from netloom.drivers.cni.conflist import Conflist
 from netloom.drivers.cni.runtime import Runtime
 from netloom.kernel import namespaces
 from netloom.lab import processes, record, teardown, wiring
-from netloom.lab.agents import Home
+from netloom.lab.agents import PLUGIN, Home
 from netloom.lab.names import parse_container_name
 from netloom.lab.processes import Process
 from netloom.model.addr import IPAddress
 from netloom.model.endpoint import PortMapping
 from netloom.model.errors import Conflict, InvalidConfig, NetloomError
 from netloom.model.fields import nearest
-
-PLUGIN = "netloom-cni"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +197,9 @@ def _start(home: Home, wanted: Wanted, netns: str) -> Process | None:
 
 
 def _runtime(home: Home) -> Runtime:
-    binaries = Path(str(resources.files("netloom.drivers.cni")))
     netns = namespaces.path(wiring.namespace(home.lab, home.host))
     return Runtime(
-        (binaries, "/usr/lib/cni", "/opt/cni/bin"),
+        (home.directory / "bin", "/usr/lib/cni", "/opt/cni/bin"),
         home.directory / "cni",
         home.environment(),
         prefix=("nsenter", f"--net={netns}"),
@@ -216,7 +212,13 @@ def _conflist(network: str) -> Conflist:
         {
             "cniVersion": "1.1.0",
             "name": network,
-            "plugins": [{"type": PLUGIN, "capabilities": dict.fromkeys(capabilities, True)}],
+            "plugins": [
+                {
+                    "type": PLUGIN,
+                    "network": network,
+                    "capabilities": dict.fromkeys(capabilities, True),
+                }
+            ],
         }
     )
 

@@ -130,8 +130,13 @@ def _signal(number: signal.Signals) -> Callable[[Home], None]:
     return send
 
 
+def kill_agent(home: Home) -> None:
+    """End the agent with SIGKILL and return when it is gone; gone already is well."""
+    agents.stop(home, signal.SIGKILL)
+
+
 _AGENT: Mapping[str, Callable[[Home], None]] = {
-    "kill-agent": lambda home: agents.stop(home, signal.SIGKILL),
+    "kill-agent": kill_agent,
     "stop-agent": agents.stop,
     "start-agent": _start,
     "restart-agent": _restart,

@@ -199,6 +199,11 @@ class Lab:
         host, slash, container = target.partition("/")
         return self.host(host).container(container) if slash else self.node(target)
 
+    def disown(self) -> None:
+        """Let the lab outlive its owner: from now on only `lab down` removes it."""
+        self.record = replace(self.record, owner=None)
+        record.write_json(record.directory(self.name) / "lab.json", self.record.render())
+
     def describe(self) -> dict[str, Any]:
         """Return the lab as ``netloom lab list -o json`` prints it."""
         return listing.describe(self.record, self.topology)
