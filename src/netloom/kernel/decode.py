@@ -224,10 +224,16 @@ def fdb(payloads: Iterable[bytes], names: Mapping[int, str]) -> list[Fdb]:
         family, index, state, _, _ = _neighbour_header(payload)
         if family != wire.AF_BRIDGE or not state & wire.NUD_PERMANENT or index not in names:
             continue
-        ip, mac = _place(payload)
-        if ip and len(mac) == 6:
-            found.append(Fdb(names[index], _mac(mac), ip_address(ip)))
+        entry = forwarding(payload)
+        if entry is not None:
+            found.append(Fdb(names[index], *entry))
     return found
+
+
+def forwarding(payload: bytes) -> tuple[str, IPAddress] | None:
+    """Return MAC and remote host of a forwarding entry; None when it leads to no remote host."""
+    ip, mac = _place(payload)
+    return (_mac(mac), ip_address(ip)) if ip and len(mac) == 6 else None
 
 
 def _place(payload: bytes) -> tuple[bytes, bytes]:

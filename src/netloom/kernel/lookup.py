@@ -51,11 +51,12 @@ class Lookup:
         self.learn(name, 0)
         if payload is None:
             return None
-        (link,) = decode.links([payload], self._name)
+        (link,) = decode.links([payload], self.name)
         self.learn(link.name, link.index)
         return link
 
-    def _name(self, index: int) -> str:
+    def name(self, index: int) -> str:
+        """Return the name of the link with this number, or a made-up one when there is none."""
         if index not in self._names:
             payload = self._ask(encode_link.get_numbered(index), str(index))
             if payload is None:

@@ -1,0 +1,79 @@
+"""One host's kernel, whole: each kind of object goes to the part that speaks its language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+
+from netloom.kernel.events import NetlinkEvents
+from netloom.kernel.nft import NftTables
+from netloom.kernel.rtnetlink import RT_KINDS, RtKernel
+from netloom.kernel.sysctl import Sysctls
+from netloom.kernel.tc import Qdiscs
+from netloom.model.kernel import ALIAS_PREFIX, KernelObject, Link, Peer
+from netloom.reconcile.contracts import Change, Outcome
+
+Apply = Callable[[Sequence[Change]], list[Outcome]]
+
+
+class HostKernel:
+    """The kernel of the network namespace that the calling thread is in; implements ``Kernel``.
+
+    One thread at a time, except for :meth:`check` and :meth:`check_peer`, which any may call.
+    """
+
+    def __init__(self) -> None:
+        self._rt = RtKernel()
+        self._nft = NftTables()
+        self._sysctls = Sysctls()
+        self._qdiscs = Qdiscs()
+        self._apply: dict[str, Apply] = {
+            **dict.fromkeys(RT_KINDS, self._rt.apply),
+            "nft": self._nft.apply,
+            "sysctl": self._sysctls.apply,
+            "qdisc": self._qdiscs.apply,
+        }
+
+    def events(self) -> NetlinkEvents:
+        """Return the notifications of what other hands do to this kernel; the caller closes it."""
+        return NetlinkEvents(self._rt.known, [self._rt.port])
+
+    def close(self) -> None:
+        """Close the sockets; what stands in the kernel stays; idempotent."""
+        self._rt.close()
+
+    def read(self, kinds: Iterable[str]) -> list[KernelObject]:
+        """Read the objects of ``kinds`` (see ``Kernel.read``)."""
+        wanted = frozenset(kinds)
+        found = self._rt.read(wanted)
+        if "nft" in wanted:
+            found += self._nft.read()
+        if "sysctl" in wanted:
+            found += self._sysctls.read()
+        if "qdisc" in wanted:
+            found += self._qdiscs.read(self._our_links())
+        return found
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Try every change in order; neighbours that one part can do go to it together."""
+        outcomes: list[Outcome] = []
+        for apply, run in groupby(changes, key=lambda change: self._apply[change.obj.kind_name]):
+            outcomes += apply(list(run))
+        return outcomes
+
+    def want_sysctls(self, names: Iterable[str]) -> None:
+        """Name the sysctls that :meth:`read` shall report; absent ones are left out."""
+        self._sysctls.want(names)
+
+    def check_peer(self, peer: Peer) -> list[str]:
+        """Compare a container's interior with ``peer``; each difference is one sentence."""
+        return self._rt.check_peer(peer)
+
+    def check(self, obj: KernelObject) -> list[str]:
+        """Compare what :meth:`read` does not show of ``obj``: the far end of a veth pair."""
+        return self.check_peer(obj.peer) if isinstance(obj, Link) and obj.peer else []
+
+    def _our_links(self) -> frozenset[str]:
+        """Return our links as last read or written: limits are read after them."""
+        links = self._rt.known.links.values()
+        return frozenset(link.name for link in links if link.alias.startswith(ALIAS_PREFIX))
