@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from netloom.drivers.cni import build, front
+from netloom.drivers.cni import build, codes, front
 from netloom.drivers.cni.server import ANSWER_TYPE
 from netloom.drivers.cni.versions import SUPPORTED
 
@@ -74,6 +74,13 @@ def test_the_three_lists_of_versions_are_one() -> None:
     assert front.SUPPORTED == SUPPORTED
     assert ANSWER_TYPE in source
     assert ANSWER_TYPE.encode() == front.ANSWER_TYPE
+
+
+def test_every_error_code_is_in_the_published_table() -> None:
+    page = Path(__file__).parents[3] / "docs" / "cni.md"
+    rows = {line.split("|")[1].strip() for line in page.read_text().splitlines() if "|" in line}
+    known = {str(value) for value in vars(codes).values() if isinstance(value, int)}
+    assert known <= rows
 
 
 def test_version_is_answered_without_an_agent(alone: Caller) -> None:

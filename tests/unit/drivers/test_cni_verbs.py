@@ -203,6 +203,8 @@ def test_status_is_silent_when_ready_and_names_every_problem_when_not(
     document = failure(call, "STATUS")
     assert document["code"] == 50
     assert document["details"] == "network default: no address is free; store: away"
+    memory.problems.append(Problem("error", "kernel", "cannot be read"))
+    assert failure(call, "STATUS")["code"] == 51
 
 
 @pytest.mark.parametrize(

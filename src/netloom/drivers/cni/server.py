@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 _HTTP_STATUS = {
     codes.TRY_AGAIN_LATER: 503,
     codes.NOT_AVAILABLE: 503,
+    codes.LIMITED_CONNECTIVITY: 503,
     codes.CONFLICT: 409,
     codes.EXHAUSTED: 409,
     codes.NOT_PERMITTED: 403,
@@ -118,7 +119,11 @@ def collect(
 def status(
     service: Attachments, config: Configuration, environment: Environment, request: Request
 ) -> None:
-    """Answer whether an ADD would do; the details name every problem and its remedy."""
+    """Answer whether an ADD would do; the details name every problem.
+
+    An error that is not the network's own (the kernel cannot be read, say) means that nothing is
+    repaired either: then containers that stand may suffer too.
+    """
     try:
         problems = service.readiness(config.network)
     except Unavailable as error:
@@ -126,7 +131,12 @@ def status(
     if problems:
         first = problems[0]
         details = "; ".join(f"{problem.subject}: {problem.text}" for problem in problems)
-        raise CniError(codes.NOT_AVAILABLE, f"{first.subject}: {first.text}", details)
+        suffering = any(
+            problem.severity == "error" and problem.subject != f"network {config.network}"
+            for problem in problems
+        )
+        code = codes.LIMITED_CONNECTIVITY if suffering else codes.NOT_AVAILABLE
+        raise CniError(code, f"{first.subject}: {first.text}", details)
 
 
 VERBS: Mapping[str, Verb] = {
