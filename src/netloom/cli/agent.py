@@ -1,0 +1,76 @@
+"""``netloom agent``: run the agent of this host in the foreground, until SIGTERM or SIGINT.
+
+The local API's server and the drivers are imported after the first turn has been asked for: the
+kernel is brought up to date while they load.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from contextlib import ExitStack
+from types import FrameType
+
+import click
+
+from netloom.agent.agent import Agent
+from netloom.agent.settings import AgentSettings
+from netloom.cli.options import with_settings
+from netloom.cli.settings import Settings
+
+
+@click.command(
+    "agent",
+    epilog="""\b
+Example:
+  netloom agent --datastore sqlite:///var/lib/netloom/cluster.db
+""",
+)
+@with_settings()
+def agent(settings: Settings) -> None:
+    """Run the agent of this host in the foreground.
+
+    It registers the host, claims its blocks, keeps the kernel true and serves the local API on a
+    unix socket. Ending it leaves the data path standing.
+    """
+    from netloom.agent.logs import configure
+
+    configure(settings.log_format, settings.log_level)
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        logging.getLogger(__name__).info("%s: ending", signal.Signals(number).name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    with Agent(_agent_settings(settings)) as running:
+        _serve(running, settings, stop)
+
+
+def _agent_settings(settings: Settings) -> AgentSettings:
+    return AgentSettings(
+        settings.datastore,
+        settings.state_dir,
+        settings.run_dir,
+        settings.socket,
+        settings.host_id,
+        settings.host_name,
+        settings.interface,
+        settings.audit_interval_s,
+        settings.metrics_listen,
+    )
+
+
+def _serve(running: Agent, settings: Settings, stop: threading.Event) -> None:
+    from netloom.agent import http, metrics
+    from netloom.drivers.cni.server import routes as cni_routes
+
+    public = metrics.public_routes(running.status)
+    routes = {**running.routes(), **public, **cni_routes(running.attachments)}
+    with ExitStack() as stack:
+        stack.enter_context(http.serve(settings.socket, routes))
+        if settings.metrics_listen:
+            stack.enter_context(http.serve_public(settings.metrics_listen, public))
+        stop.wait()
