@@ -50,7 +50,9 @@ def draft(container: str, network: str = "blue", ifname: str = "eth0") -> Endpoi
 
 @pytest.fixture(params=["memory", "sqlite"])
 def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "j.db")
+    store: Store = (
+        MemoryStore() if request.param == "memory" else SqliteStore(str(tmp_path / "j.db"))
+    )
     yield store
     store.close()
 
@@ -363,7 +365,7 @@ def test_every_change_grows_the_version_and_wakes_who_waits(book: AddressBook) -
 
 
 def test_many_threads_get_different_addresses(tmp_path: Path) -> None:
-    journal = SqliteStore(tmp_path / "journal.db")
+    journal = SqliteStore(str(tmp_path / "journal.db"))
     book = AddressBook(journal)
     wide = Network("blue", (Pool(ip_network("10.244.0.0/16"), 24),))
     supply = Supply(wide, "h1", (block("10.244.0.0/24"),))

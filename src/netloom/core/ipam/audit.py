@@ -47,7 +47,9 @@ class Facts:
 
     ``live`` are the interfaces found on this host, or None when nobody could look (then leaks and
     unheld addresses are not judged). ``journal`` is False where this host's journal is unknown
-    (no agent here): what the store shows is then taken for it.
+    (no agent here): what the store shows is then taken for it. An intent is an attach in progress
+    unless it was created before ``intents_before`` (as ``Endpoint.created``): then nobody is
+    coming back for it.
     """
 
     cluster: Cluster
@@ -56,6 +58,7 @@ class Facts:
     mirrored: tuple[Endpoint, ...] = ()
     live: tuple[Live, ...] | None = None
     journal: bool = True
+    intents_before: str = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -227,7 +230,8 @@ def _live(facts: Facts, live: Iterable[Live]) -> Iterator[Finding]:
         for address in endpoint.addresses
     }
     for endpoint in facts.endpoints:
-        if endpoint.attached and endpoint.handle not in present:
+        due = endpoint.attached or endpoint.created < facts.intents_before
+        if due and endpoint.handle not in present:
             yield _leak(endpoint)
     for each in found:
         for address in each.addresses:
