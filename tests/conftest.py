@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -51,6 +52,10 @@ class Netns:
         if done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.returncode}: {done.stderr}")
         return done.stdout
+
+    def sh(self, line: str) -> str:
+        """Run one command line inside, split at blanks as a shell does, without a shell."""
+        return self.run(*shlex.split(line))
 
     def json(self, *command: str) -> Any:
         """Run a command that prints JSON (``ip -j …``) and return what it printed."""
