@@ -12,7 +12,7 @@ from netloom.core.ipam.audit import KINDS, Facts, Finding, Live, check
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block, Host
 from netloom.model.network import Network, Pool
-from netloom.model.view import Cluster
+from netloom.model.view import Cluster, Problem
 
 BLUE = Network("blue", (Pool(ip_network("10.244.0.0/16"), 24), Pool(ip_network("fd00::/48"), 64)))
 
@@ -203,6 +203,17 @@ def test_a_live_address_that_nobody_holds_is_found() -> None:
     finding = only(replace(WELL, live=(live(ONE), stranger)))
     assert (finding.kind, finding.subject) == ("unheld", "10.244.1.50")
     assert "in use by veth-x, but nobody holds it" in finding.text
+
+
+def test_addresses_outside_the_pools_that_another_plugin_gave_are_no_finding() -> None:
+    extra = replace(live(ONE), addresses=(*ONE.addresses, ip_address("192.168.7.7")))
+    assert check(replace(WELL, live=(extra,))) == ()
+
+
+def test_a_record_that_cannot_be_read_is_found() -> None:
+    problem = Problem("error", "key journal/endpoints/blue/x/eth0", "cannot be read", "remedy")
+    finding = only(replace(WELL, unreadable=(problem,)))
+    assert (finding.kind, finding.subject) == ("unreadable", problem.subject)
 
 
 def test_a_live_address_that_another_handle_holds_is_found() -> None:

@@ -13,12 +13,13 @@ from netloom.core.ipam.blocks import overlap, within
 from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block
-from netloom.model.view import Cluster
+from netloom.model.view import Cluster, Problem
 
 #: Every kind of finding and what it means, the most serious first.
 KINDS: Mapping[str, str] = {
     "duplicate": "one address is held twice",
     "unheld": "a live container has an address that nobody holds",
+    "unreadable": "a record of the host's journal cannot be read",
     "leak": "an address is held for a container that is gone",
     "outside": "an address is held outside the blocks of its host",
     "overlap": "two blocks share addresses",
@@ -49,7 +50,7 @@ class Facts:
     unheld addresses are not judged). ``journal`` is False where this host's journal is unknown
     (no agent here): what the store shows is then taken for it. An intent is an attach in progress
     unless it was created before ``intents_before`` (as ``Endpoint.created``): then nobody is
-    coming back for it.
+    coming back for it. ``unreadable`` is what the journal's reader complained about.
     """
 
     cluster: Cluster
@@ -59,6 +60,7 @@ class Facts:
     live: tuple[Live, ...] | None = None
     journal: bool = True
     intents_before: str = ""
+    unreadable: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -78,6 +80,7 @@ def check(facts: Facts) -> tuple[Finding, ...]:
     held = _held(facts)
     findings = [
         *_duplicates(held),
+        *(_unreadable(facts.host_id, problem) for problem in facts.unreadable),
         *_outside(facts, held),
         *_blocks(facts.cluster),
         *(_mirror(facts) if facts.journal else ()),
@@ -121,6 +124,17 @@ def _duplicates(held: Iterable[Endpoint]) -> Iterator[Finding]:
             )
 
 
+def _unreadable(host_id: str, problem: Problem) -> Finding:
+    return Finding(
+        "unreadable",
+        problem.subject,
+        "",
+        host_id,
+        f"{problem.subject}: {problem.text}",
+        problem.remedy,
+    )
+
+
 def _outside(facts: Facts, held: Iterable[Endpoint]) -> Iterator[Finding]:
     own: dict[tuple[str, str], list[IPNetwork]] = {}
     for block in facts.cluster.blocks.values():
@@ -161,16 +175,7 @@ def _blocks(cluster: Cluster) -> Iterator[Finding]:
             if outer.confirmed and block.confirmed:
                 yield _overlap(outer, block)
         chain.append(block)
-        reason = _orphan(cluster, block)
-        if reason:
-            yield Finding(
-                "orphan-block",
-                str(block.cidr),
-                "",
-                block.host_id,
-                f"block {block.cidr} of network {block.network} {reason}",
-                f"netloom host forget {block.host_id}, if that host is gone for good",
-            )
+        yield from _orphan(cluster, block)
 
 
 def _overlap(outer: Block, inner: Block) -> Finding:
@@ -186,15 +191,20 @@ def _overlap(outer: Block, inner: Block) -> Finding:
     )
 
 
-def _orphan(cluster: Cluster, block: Block) -> str:
-    if block.host_id not in cluster.hosts:
-        return f"belongs to host {block.host_id}, which is not known"
+def _orphan(cluster: Cluster, block: Block) -> Iterator[Finding]:
     network = cluster.networks.get(block.network)
-    if network is None:
-        return "belongs to a network that does not exist"
-    if not any(within(block.cidr, pool.cidr) for pool in network.pools):
-        return "lies in no pool of it any more"
-    return ""
+    remedy = f"netloom ipam release --block {block.cidr} --network {block.network}, once empty"
+    if block.host_id not in cluster.hosts:
+        reason = f"belongs to host {block.host_id}, which is not known"
+        remedy = f"netloom host forget {block.host_id}, if that host is gone for good"
+    elif network is None:
+        reason = "belongs to a network that does not exist"
+    elif not any(within(block.cidr, pool.cidr) for pool in network.pools):
+        reason = "lies in no pool of it any more"
+    else:
+        return
+    text = f"block {block.cidr} of network {block.network} {reason}"
+    yield Finding("orphan-block", str(block.cidr), "", block.host_id, text, remedy)
 
 
 def _mirror(facts: Facts) -> Iterator[Finding]:
@@ -233,8 +243,11 @@ def _live(facts: Facts, live: Iterable[Live]) -> Iterator[Finding]:
         due = endpoint.attached or endpoint.created < facts.intents_before
         if due and endpoint.handle not in present:
             yield _leak(endpoint)
+    pools = {name: network.pools for name, network in facts.cluster.networks.items()}
     for each in found:
         for address in each.addresses:
+            if not any(address in pool.cidr for pool in pools.get(each.network, ())):
+                continue  # another plugin's or a user's own
             owner = holder.get((each.network, address))
             if owner is None or (each.handle and owner != each.handle):
                 yield _unheld(facts, each, address, owner)
