@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 #: Oldest first. The fronts carry the same list; a test holds the three together.
 SUPPORTED = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 CURRENT = SUPPORTED[-1]
@@ -12,6 +14,7 @@ def at_least(version: str, wanted: str) -> bool:
     return _numbers(version) >= _numbers(wanted)
 
 
+@lru_cache(maxsize=64)
 def _numbers(version: str) -> tuple[int, ...]:
     """Take the leading number of each part; what has none counts as 0 (``1.0.0-rc1``)."""
     parts = []
