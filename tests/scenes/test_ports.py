@@ -236,8 +236,9 @@ def test_a_pool_without_nat_outgoing_keeps_its_source_everywhere(world: World) -
 
 
 def test_multicast_out_of_a_pool_is_never_masqueraded(world: World) -> None:
-    """The kernel forwards multicast only for a routing daemon; what the host itself sends from an
-    address of the pool passes the same chain.
+    """What the host itself sends from an address of the pool passes the same chain.
+
+    The kernel forwards multicast only for a routing daemon.
     """
     world.publish()
     world.host.run("ip", "address", "add", "10.244.1.77/32", "dev", "lo")

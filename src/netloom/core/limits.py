@@ -13,6 +13,8 @@ from netloom.model.kernel import Qdisc
 _DEFAULT_BURST_S = 0.1
 #: A bucket smaller than one segment-offload packet would let none of them through, ever.
 _LEAST_BURST_BYTES = 128 * 1024
+#: A faster limit would limit nothing, and nft's counters overflow at 147 Gbit/s.
+_FASTEST_BPS = 100_000_000_000
 #: The kernel counts a token bucket's depth in 64 ns ticks of 32 bits, which end at 274 s; nft's
 #: burst has 32 bits.
 _LONGEST_BURST_S = 250
@@ -31,8 +33,8 @@ def qdiscs(link: str, bandwidth: Bandwidth) -> list[Qdisc]:
     )
     return [
         settled(Qdisc(link, direction, rate, _burst_bytes(rate, burst_bits)))
-        for direction, rate, burst_bits in wanted
-        if rate
+        for direction, asked_bps, burst_bits in wanted
+        if (rate := min(asked_bps, _FASTEST_BPS))
     ]
 
 

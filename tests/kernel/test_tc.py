@@ -1,0 +1,182 @@
+"""Rate limits on a veth: read back as asked for, gone with their link, and really limiting."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from netloom.core.limits import qdiscs
+from netloom.kernel.tc import Qdiscs
+from netloom.model.endpoint import Bandwidth
+from netloom.model.errors import KernelRejected
+from netloom.model.kernel import Qdisc
+from netloom.reconcile.contracts import Change, Verb
+
+if TYPE_CHECKING:
+    from tests.conftest import Netns
+
+LIMITS = qdiscs("veth1", Bandwidth(10_000_000, 0, 20_000_000, 0))
+
+
+@pytest.fixture
+def host(netns: Netns) -> Netns:
+    netns.run("ip", "link", "add", "veth1", "type", "veth", "peer", "name", "veth2")
+    return netns
+
+
+def put(limits: Qdiscs, *wanted: Qdisc, verb: Verb = Verb.ADD) -> None:
+    outcomes = limits.apply([Change(verb, qdisc) for qdisc in wanted])
+    assert [outcome.error for outcome in outcomes] == [None] * len(wanted)
+
+
+@pytest.mark.parametrize(
+    "bandwidth",
+    [
+        Bandwidth(8_000, 0, 8_000, 0),
+        Bandwidth(1_234_567, 0, 1_234_567, 0),
+        Bandwidth(10_000_000, 4_000, 10_000_000, 4_000),
+        Bandwidth(1_000_000_000, 2_147_483_647, 1_000_000_000, 2_147_483_647),
+        Bandwidth(56_000, 2_147_483_647, 56_000, 2_147_483_647),
+        Bandwidth(40_000_000_000, 99_999_999, 40_000_000_000, 99_999_999),
+        Bandwidth(400_000_000_000, 1 << 40, 400_000_000_000, 1 << 40),
+    ],
+    ids=lambda b: f"{b.ingress_rate_bps}-{b.ingress_burst_bits}",
+)
+def test_every_limit_reads_back_as_it_was_asked_for(host: Netns, bandwidth: Bandwidth) -> None:
+    wanted = qdiscs("veth1", bandwidth)
+
+    def go() -> None:
+        limits = Qdiscs()
+        put(limits, *wanted)
+        assert limits.read({"veth1"}) == wanted
+        assert Qdiscs().read({"veth1"}) == wanted, "another process finds the same"
+
+    host.call(go)
+
+
+def test_a_limit_is_replaced_and_deleted_and_deleting_the_absent_is_well(host: Netns) -> None:
+    def go() -> None:
+        limits = Qdiscs()
+        put(limits, *LIMITS)
+        slower = qdiscs("veth1", Bandwidth(1_000_000, 0, 2_000_000, 0))
+        put(limits, *slower, verb=Verb.REPLACE)
+        assert limits.read({"veth1"}) == slower
+        put(limits, *slower, verb=Verb.DELETE)
+        assert Qdiscs().read({"veth1"}) == []
+        put(limits, *slower, *qdiscs("nosuch", Bandwidth(8_000, 0, 8_000, 0)), verb=Verb.DELETE)
+
+    host.call(go)
+
+
+def test_damage_to_a_limit_is_seen(host: Netns) -> None:
+    def go() -> None:
+        limits = Qdiscs()
+        put(limits, *LIMITS)
+        host.run("tc", "qdisc", "delete", "dev", "veth1", "root")
+        assert limits.read({"veth1"}) == LIMITS[1:]
+        host.run("nft", "flush", "chain", "netdev", "netloom", "police-veth1")
+        assert limits.read({"veth1"}) == []
+        put(limits, *LIMITS)
+        assert limits.read({"veth1"}) == LIMITS
+
+    host.call(go)
+
+
+def test_the_limit_of_a_link_that_is_gone_is_not_there_for_the_next_of_its_name(
+    host: Netns,
+) -> None:
+    """Kernels from 6.16 on keep a device's nft chain; it goes with the next write at the latest."""
+
+    def go() -> None:
+        limits = Qdiscs()
+        put(limits, *LIMITS)
+        host.run("ip", "link", "delete", "veth1")
+        assert limits.read(set()) == []
+        host.run("ip", "link", "add", "veth8", "type", "veth", "peer", "name", "veth9")
+        put(limits, *qdiscs("veth8", Bandwidth(egress_rate_bps=8_000_000)))
+        assert "veth1" not in host.run("nft", "list", "ruleset")
+
+    host.call(go)
+
+
+def test_limits_on_links_that_are_not_ours_are_not_read(host: Netns) -> None:
+    host.run("tc", "qdisc", "add", "dev", "veth2", "root", "tbf", "rate", "1mbit", "burst", "9k",
+             "latency", "9ms")  # fmt: skip
+    assert host.call(lambda: Qdiscs().read({"veth1"})) == []
+
+
+def test_without_a_limit_nothing_is_asked_after_the_first_look(
+    host: Netns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go() -> None:
+        limits = Qdiscs()
+        assert limits.read({"veth1"}) == []
+        monkeypatch.setenv("PATH", str(tmp_path))  # tc is still found where the system has it
+        spy = tmp_path / "tc"
+        spy.write_text(f'#!/bin/sh\ntouch {tmp_path}/asked\nexec /sbin/tc "$@"\n')
+        spy.chmod(0o755)
+        assert limits.read({"veth1"}) == []
+        assert not (tmp_path / "asked").exists()
+        put(limits, *LIMITS)
+        assert limits.read({"veth1"}) == LIMITS
+        assert (tmp_path / "asked").exists()
+
+    host.call(go)
+
+
+def test_a_limit_on_a_device_that_is_not_there_is_refused_by_name(host: Netns) -> None:
+    def go() -> None:
+        (outcome,) = Qdiscs().apply([Change(Verb.ADD, Qdisc("nosuch", "egress", 8_000, 1600))])
+        assert isinstance(outcome.error, KernelRejected)
+        assert "qdisc nosuch egress" in str(outcome.error)
+        assert "ENODEV" in str(outcome.error)
+
+    host.call(go)
+
+
+@pytest.fixture
+def container(host: Netns, make_netns: Callable[[str], Netns]) -> Iterator[Netns]:
+    """Put veth2 into a namespace of its own, with an iperf3 server."""
+    inside = make_netns("c")
+    host.run("ip", "link", "set", "veth2", "netns", inside.path)
+    host.run("ip", "address", "add", "10.244.1.1/24", "dev", "veth1")
+    host.run("ip", "link", "set", "veth1", "up")
+    inside.run("ip", "address", "add", "10.244.1.2/24", "dev", "veth2")
+    inside.run("ip", "link", "set", "veth2", "up")
+    server = inside.popen("iperf3", "-s", "--forceflush", stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    for line in server.stdout:
+        if "listening" in line:
+            break
+    yield inside
+    server.kill()
+    server.wait()
+    server.stdout.close()
+
+
+def throughput(host: Netns, *options: str) -> float:
+    """Return the bits per second that were received."""
+    command = ["iperf3", "-J", "-c", "10.244.1.2", "-t", "1.5", "-O", "0.5", *options]
+    result: dict[str, Any] = json.loads(host.run(*command))
+    return float(result["end"]["sum_received"]["bits_per_second"])
+
+
+@pytest.mark.parametrize(("direction", "option"), [("egress", ()), ("ingress", ("-R",))])
+def test_a_limit_really_limits_its_own_direction_and_not_the_other(
+    host: Netns, container: Netns, direction: str, option: tuple[str, ...]
+) -> None:
+    """At least five times slower than without; the other direction at least five times faster."""
+    other = () if option else ("-R",)
+    free = throughput(host, *option)
+    rate = int(free / 20)
+    bandwidth = Bandwidth(rate, 0, 0, 0) if direction == "egress" else Bandwidth(0, 0, rate, 0)
+    host.call(lambda: put(Qdiscs(), *qdiscs("veth1", bandwidth)))
+    limited = throughput(host, *option)
+    assert limited * 5 < free
+    assert limited > rate / 10, "limited, not cut off"
+    assert throughput(host, *other) > limited * 2
