@@ -28,6 +28,7 @@ _neighbour_header = wire.NEIGHBOUR_HEADER.unpack_from
 # Names of this module's own: looking one up is quicker than an attribute of another module's.
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 _NDA_DST, _NDA_LLADDR = wire.NDA_DST, wire.NDA_LLADDR
+_LINK_LOCAL = bytes.fromhex("fe80") + bytes(14)
 _RARE = frozenset({wire.RTA_METRICS, wire.RTA_VIA, wire.RTA_MULTIPATH})
 
 
@@ -144,8 +145,9 @@ def _interface(packed: bytes, length: int) -> ipaddress.IPv4Interface | ipaddres
 
 
 def routes(payloads: Iterable[bytes], names: Mapping[int, str]) -> list[Route]:
-    """Decode the main table's routes, save those that the kernel caches.
+    """Decode the main table's routes.
 
+    Left out: what the kernel caches, and the route that each device has to its link-local network.
     A route with several next hops reads as type ``multipath`` with the first of them, so that it
     is equal to none with one.
     """
@@ -173,7 +175,7 @@ def routes(payloads: Iterable[bytes], names: Mapping[int, str]) -> list[Route]:
             elif what in _RARE:
                 rare[what] = payload[position + 4 : position + size]
             position += (size + 3) & ~3
-        if table != wire.RT_TABLE_MAIN:
+        if table != wire.RT_TABLE_MAIN or destination == _LINK_LOCAL:
             continue
         onlink = bool(flags & wire.RTNH_F_ONLINK)
         net = _network(destination, length)

@@ -18,14 +18,7 @@ from collections.abc import Container, Iterable, Iterator
 from netloom.kernel import sieve
 from netloom.kernel.known import Known
 from netloom.kernel.lookup import Lookup
-from netloom.kernel.netlink import (
-    NETLINK_ADD_MEMBERSHIP,
-    NETLINK_ROUTE,
-    SOL_NETLINK,
-    Netlink,
-    split,
-    tune,
-)
+from netloom.kernel.netlink import Netlink, open_socket, split
 from netloom.kernel.news import EVERYTHING, NOTHING, News
 from netloom.model.kernel import NFT_TABLE
 
@@ -50,9 +43,9 @@ class NetlinkEvents:
         self._closed = False
         self._closing, self._in_use = threading.Lock(), threading.Lock()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._queries = Netlink()
+        self._queries = Netlink.open()
         self._news = News(known, Lookup(self._queries))
-        self._rt = _listen(NETLINK_ROUTE, _GROUPS)
+        self._rt = open_socket(groups=_GROUPS)
         # Its port is bound and its groups are joined: from here on nothing is missed, and what
         # came before the filter was there is judged like the rest.
         sieve.attach(self._rt, own_ports)
@@ -132,23 +125,10 @@ def _queued(sock: socket.socket) -> Iterator[bytes | None]:
             yield None
 
 
-def _listen(protocol: int, groups: Iterable[int]) -> socket.socket:
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
-    try:
-        tune(sock)
-        sock.bind((0, 0))
-        for group in groups:
-            sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
 def _nftables() -> socket.socket | None:
     """Listen to nftables; None on a kernel without it, where nothing can be changed either."""
     try:
-        return _listen(_NETLINK_NETFILTER, [_NFNLGRP_NFTABLES])
+        return open_socket(_NETLINK_NETFILTER, [_NFNLGRP_NFTABLES])
     except OSError as error:
         if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EPERM):
             return None

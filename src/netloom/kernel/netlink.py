@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -32,8 +32,8 @@ from netloom.kernel.wire import (
 from netloom.model.errors import Bug, KernelRejected, Unavailable
 
 NETLINK_ROUTE = 0
-SOL_NETLINK = 270
-NETLINK_ADD_MEMBERSHIP = 1
+_SOL_NETLINK = 270
+_NETLINK_ADD_MEMBERSHIP = 1
 _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 10, 11, 12
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
@@ -66,7 +66,7 @@ _YES = Ack()
 _LOST = Ack(errno.ENOBUFS, "the acknowledgement was lost")
 
 
-def tune(sock: socket.socket) -> None:
+def _tune(sock: socket.socket) -> None:
     """Give a netlink socket large buffers, as far as the system allows."""
     for force, ordinary in (
         (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
@@ -78,33 +78,53 @@ def tune(sock: socket.socket) -> None:
             sock.setsockopt(socket.SOL_SOCKET, ordinary, _BUFFER_BYTES)
 
 
-class Netlink:
-    """A socket for requests, in the network namespace of the thread that makes it.
+def open_socket(protocol: int = NETLINK_ROUTE, groups: Iterable[int] = ()) -> socket.socket:
+    """Open a bound netlink socket in this thread's namespace and join ``groups``."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+    try:
+        _tune(sock)
+        sock.bind((0, 0))
+        for group in groups:
+            sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
-    For one thread at a time. ``port`` is the id under which the kernel reports what we changed.
+
+class Netlink:
+    """Requests over a socket that :func:`open_socket` made, and that is closed with this object.
+
+    For one thread at a time.
     """
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE)
-        tune(self._socket)
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             try:
-                self._socket.setsockopt(SOL_NETLINK, option, 1)
+                sock.setsockopt(_SOL_NETLINK, option, 1)
             except OSError:
                 continue  # a kernel before 4.20: less detail in errors, more to sift in dumps
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ANSWER_LIMIT)
-        self._socket.bind((0, 0))
-        self.port: int = self._socket.getsockname()[0]
-        room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ANSWER_LIMIT)
+        room = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self._batch = max(8, min(_BATCH_MESSAGES, room // _ACK_BYTES))
         self._sequence = 0
         self._buffer = bytearray(_DATAGRAM_BYTES)
         self._overrun = False
 
     @classmethod
-    def inside(cls, netns: str | os.PathLike[str]) -> Netlink:
-        """Open a socket inside the namespace at ``netns``; usable from any thread afterwards."""
-        return in_namespace(netns, cls)
+    def open(cls, netns: str | os.PathLike[str] | None = None) -> Netlink:
+        """Open a socket in this thread's namespace, or inside the one at ``netns``.
+
+        It stays there: any thread may use it afterwards.
+        """
+        return cls(open_socket() if netns is None else in_namespace(netns, open_socket))
+
+    @property
+    def port(self) -> int:
+        """The port id under which the kernel reports what we changed."""
+        port: int = self._socket.getsockname()[0]
+        return port
 
     def __enter__(self) -> Netlink:
         return self
