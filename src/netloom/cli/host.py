@@ -8,7 +8,7 @@ import click
 
 from netloom.cli.cluster import MAX_OPERATIONS, ClusterStore, opened
 from netloom.cli.options import output_option, with_settings
-from netloom.cli.render import Table, bold, emit, paint, pairs
+from netloom.cli.render import Table, bold, counted, emit, paint, pairs
 from netloom.cli.settings import Settings
 from netloom.model import keys
 from netloom.model.datastore import Compare, Delete
@@ -76,9 +76,10 @@ def forget(name: str, force: bool, dry_run: bool, settings: Settings) -> None:
         doomed = _belongings(cluster, one)
         if not dry_run:
             _remove(cluster, one, doomed, force)
-    count = len(doomed) - 1
+    blocks = sum(1 for key in doomed if key.startswith(keys.BLOCKS))
+    containers = counted(len(doomed) - blocks - 1, "record") + " of containers"
     verb = "would be forgotten" if dry_run else "is forgotten"
-    print(f"host {bold(one.name)} {verb}, with {count} blocks and records of containers")
+    print(f"host {bold(one.name)} {verb}, with {counted(blocks, 'block')} and {containers}")
 
 
 def _belongings(cluster: ClusterStore, one: Host) -> list[str]:

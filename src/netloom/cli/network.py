@@ -11,7 +11,7 @@ from netloom.cli import definitions
 from netloom.cli.cluster import MAX_OPERATIONS, ClusterStore, opened
 from netloom.cli.definitions import Wishes
 from netloom.cli.options import output_option, with_settings
-from netloom.cli.render import Table, bold, emit, pairs
+from netloom.cli.render import Table, bold, counted, emit, pairs
 from netloom.cli.settings import Settings
 from netloom.core import definition
 from netloom.model import keys
@@ -174,7 +174,7 @@ def delete(name: str, force: bool, dry_run: bool, settings: Settings) -> None:
             hosts = {e.host_id for e in inside}
             names = {h.name for h in cluster.cluster.hosts.values() if h.id in hosts} or hosts
             raise Conflict(
-                f"network {name} has {len(inside)} attached interfaces "
+                f"network {name} has {counted(len(inside), 'attached interface')} "
                 f"on {', '.join(sorted(names))}",
                 hint="stop those containers first, or use --force",
             )

@@ -79,6 +79,15 @@ def pairs(items: Iterable[tuple[str, object]], indent: str = "") -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun, in the plural unless it is one: ``2 addresses``."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("ry"):
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def bold(text: str) -> str:
     """Return ``text`` in bold on a terminal."""
     return paint(text, "bold")

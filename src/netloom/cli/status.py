@@ -11,11 +11,13 @@ import click
 
 from netloom.cli.client import Client
 from netloom.cli.options import output_option, with_settings
-from netloom.cli.render import Table, bold, emit, paint, pairs
+from netloom.cli.render import Table, bold, counted, emit, paint, pairs
 from netloom.cli.settings import Settings
 from netloom.model.errors import Unavailable
 
 Document = Mapping[str, Any]
+#: What people call a kind of kernel object where the kind's own name is none.
+_KIND_NAMES = {"fdb": "FDB entry", "nft": "nft table"}
 
 
 @click.command(epilog="Example: netloom status && echo all is well")
@@ -47,8 +49,8 @@ def _head(found: Document, now: datetime) -> str:
     connection = f"{store['url']}  {state} since {_age(store['since'], now)}"
     if store["error"]:
         connection += f": {store['error']}"
-    underlay = ", ".join(f"{address}" for address in found["underlay"].values()) or "none"
-    reason = f"  ({found['underlay_reason']})" if found["underlay_reason"] else ""
+    # The reason names the address it is for; without one the bare address must do.
+    underlay = found["underlay_reason"] or ", ".join(found["underlay"].values()) or "none"
     return pairs(
         [
             ("host", f"{bold(found['host_name'])} ({found['host_id']}): {well}{ready}"),
@@ -57,11 +59,11 @@ def _head(found: Document, now: datetime) -> str:
                 f"netloom {found['version']}, process {found['pid']}, "
                 f"up {_age(found['started'], now)}",
             ),
-            ("underlay", underlay + reason),
+            ("underlay", underlay),
             ("store", f"{connection}\nrevision {store['revision']}"),
             ("kernel", _kernel(store, kernel, now)),
             ("repaired", _counts(kernel["repaired"]) or "nothing so far"),
-            ("containers", f"{found['endpoints']} interfaces attached"),
+            ("containers", counted(found["endpoints"], "attached interface")),
         ]
     )
 
@@ -117,7 +119,8 @@ def _problems(found: Document) -> str:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    named = ((count, _KIND_NAMES.get(kind, kind)) for kind, count in counts.items())
+    return ", ".join(counted(count, name) for count, name in named if count)
 
 
 def _age(moment: str, now: datetime) -> str:

@@ -211,7 +211,7 @@ def test_delete_is_refused_while_containers_are_attached_and_leaves_nothing_when
     inside = endpoint("blue", "1a", "c1")
     put(keys.endpoint_key("1a", "blue", "c1", "eth0"), inside.render())
     said = netloom("network", "delete", "blue")
-    assert (said.code, "1 attached interfaces on 1a" in said.err) == (4, True)
+    assert (said.code, "1 attached interface on 1a" in said.err) == (4, True)
     assert netloom("network", "delete", "blue", "--force", "--dry-run").code == 0
     assert store.get(keys.network_key("blue")) is not None
     assert netloom("network", "delete", "blue", "--force").code == 0

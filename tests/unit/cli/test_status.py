@@ -27,9 +27,9 @@ WELL = Status(
     started="2026-03-01T11:00:00+00:00",
     ready=True,
     underlay={"4": "192.168.31.62/24 on ens33"},
-    underlay_reason="default route",
+    underlay_reason="IPv4: 192.168.31.62 on ens33, the default route's",
     store=StoreStatus("sqlite:///x", "connected", "2026-03-01T11:59:00+00:00", 7),
-    kernel=KernelStatus(7, "2026-03-01T11:59:57+00:00", {"route": 3}, {"route": 2}),
+    kernel=KernelStatus(7, "2026-03-01T11:59:57+00:00", {"route": 3, "fdb": 2}, {"nft": 1}),
     networks=(
         NetworkStatus(
             "blue", "vxlan", "bridge", 1450, ({"cidr": "10.244.1.0/24", "used": 2, "size": 253},)
@@ -57,13 +57,13 @@ def test_one_screen_tells_agent_store_kernel_blocks_and_peers() -> None:
     assert screen(json.loads(json.dumps(WELL.render())), NOON).splitlines() == [
         "host        h1 (1a): well",
         "agent       netloom 0.1.0, process 42, up 60 min",
-        "underlay    192.168.31.62/24 on ens33  (default route)",
+        "underlay    IPv4: 192.168.31.62 on ens33, the default route's",
         "store       sqlite:///x  connected since 60 s",
         "            revision 7",
         "kernel      revision 7, applied 3 s ago",
-        "            3 route",
-        "repaired    2 route",
-        "containers  2 interfaces attached",
+        "            3 routes, 2 FDB entries",
+        "repaired    1 nft table",
+        "containers  2 attached interfaces",
         "",
         "NETWORK  BACKEND  ATTACHMENT   MTU  BLOCK            IN USE",
         "blue     vxlan    bridge      1450  10.244.1.0/24  2 of 253",

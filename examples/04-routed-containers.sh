@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Calico's way: no bridge, a /32 in the container, blocks of /26 on demand.
+set -euo pipefail
+PATH="$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH"
+export NETLOOM_LAB=${NETLOOM_LAB:-example}
+trap 'netloom lab down' EXIT
+say() { printf '\n== %s\n' "$*"; }
+
+netloom lab up --hosts 2 --preset calico --pool 10.245.0.0/16
+netloom lab run h1 a
+netloom lab run h2 b
+
+say "Inside: one address, and a gateway that stands on no interface"
+netloom lab exec h1/a -- ip -brief address show dev eth0
+netloom lab exec h1/a -- ip route
+netloom lab exec h1/a -- ip neighbour
+
+say "On the host: a route for each container, one for each block of the others"
+netloom lab exec h1 -- ip route show proto 78
+netloom lab exec h1 -- ip -brief link show type veth
+
+say "Who reaches whom"
+netloom ping --lab "$NETLOOM_LAB"
