@@ -83,7 +83,7 @@ def test_kinds_may_be_mixed_in_any_order(add, attempt, standing, flannel1, cni0)
 
 
 def test_an_answer_says_where_in_the_request_the_fault_is(netns):
-    with Netlink.open(netns.path) as netlink:
+    with Netlink.inside(netns.path) as netlink:
         good = encode_link.name_alias("lo", "x")
         bad = encode_link.name_alias("lo", "x" * 300)
         yes, no = netlink.send([good, bad])
@@ -96,7 +96,7 @@ def test_an_answer_says_where_in_the_request_the_fault_is(netns):
 def test_a_socket_without_room_for_answers_says_which_are_lost(netns):
     """With a tiny receive buffer the kernel drops answers; none may pass as a yes."""
     netns.sh("ip link add br9 type bridge")
-    with Netlink.open(netns.path) as netlink:
+    with Netlink.inside(netns.path) as netlink:
         netlink._socket.setsockopt(1, 8, 1)  # SOL_SOCKET, SO_RCVBUF: the least there is
         index = int(netns.json("ip", "-j", "link", "show", "br9")[0]["ifindex"])
         requests = [
@@ -144,7 +144,7 @@ def test_a_dump_is_whole_while_another_hand_keeps_changing_things(host, add, ker
 def test_a_socket_opens_only_inside_a_namespace_that_exists(netns):
     namespaces.delete(netns.name)
     with pytest.raises(InvalidConfig, match=netns.name):
-        Netlink.open(netns.path)
+        Netlink.inside(netns.path)
 
 
 def test_a_device_recreated_by_another_hand_is_found_under_its_new_number(

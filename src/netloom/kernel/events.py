@@ -43,7 +43,7 @@ class NetlinkEvents:
         self._closed = False
         self._closing, self._in_use = threading.Lock(), threading.Lock()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._queries = Netlink.open()
+        self._queries = Netlink()
         self._news = News(known, Lookup(self._queries))
         self._rt = open_socket(groups=_GROUPS)
         # Its port is bound and its groups are joined: from here on nothing is missed, and what

@@ -42,7 +42,7 @@ def far_ends(known: Iterable[str] = ()) -> list[FarEnd]:
     Looked for in the ``known`` namespaces, the named ones and those of all processes. Ends in
     namespaces that none of these lead to are left out. Raises NotPermitted, KernelRejected.
     """
-    with Netlink.open() as netlink:
+    with Netlink() as netlink:
         pairs = list(_pairs(netlink.dump(encode_link.dump(), "links")))
         wanted = {nsid for _, _, nsid, _ in pairs}
         paths: dict[int, str] = {}
@@ -110,7 +110,7 @@ def _nsid(netlink: Netlink, path: str) -> int:
 
 def _interior(path: str) -> dict[int, tuple[str, tuple[IPAddress, ...]]]:
     """Return the links of a namespace by index, each with its addresses."""
-    with Netlink.open(path) as netlink:
+    with Netlink.inside(path) as netlink:
         links = decode.links(netlink.dump(encode_link.dump(), "links"))
         names = {link.index: link.name for link in links}
         addresses = decode.addresses(netlink.dump(encode.dump_addresses(), "addresses"), names)

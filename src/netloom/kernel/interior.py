@@ -41,7 +41,7 @@ def configure(peer: Peer) -> None:
 def _configure(peer: Peer) -> None:
     for name, value in peer.sysctls:
         sysctl.write(name, value)
-    with Netlink.open() as netlink:
+    with Netlink() as netlink:
         lookup = Lookup(netlink)
         index, loopback = lookup.index(peer.ifname), lookup.index("lo")
         steps: list[tuple[str, bytes]] = [("set lo up", encode_link.up(loopback))]
@@ -87,7 +87,7 @@ def check(peer: Peer) -> list[str]:
 
 
 def _differences(peer: Peer) -> Iterator[str]:
-    with Netlink.open() as netlink:
+    with Netlink() as netlink:
         link = Lookup(netlink).find(peer.ifname)
         if link is None:
             yield f"the container has no interface {peer.ifname}"

@@ -93,12 +93,14 @@ def open_socket(protocol: int = NETLINK_ROUTE, groups: Iterable[int] = ()) -> so
 
 
 class Netlink:
-    """Requests over a socket that :func:`open_socket` made, and that is closed with this object.
+    """Requests over one socket, for one thread at a time.
 
-    For one thread at a time.
+    Without ``sock`` (see :func:`open_socket`) it opens one in this thread's namespace. Either way
+    the socket is closed with this object, and any thread may use it.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket | None = None) -> None:
+        sock = open_socket() if sock is None else sock
         self._socket = sock
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             try:
@@ -113,12 +115,9 @@ class Netlink:
         self._overrun = False
 
     @classmethod
-    def open(cls, netns: str | os.PathLike[str] | None = None) -> Netlink:
-        """Open a socket in this thread's namespace, or inside the one at ``netns``.
-
-        It stays there: any thread may use it afterwards.
-        """
-        return cls(open_socket() if netns is None else in_namespace(netns, open_socket))
+    def inside(cls, netns: str | os.PathLike[str]) -> Netlink:
+        """Open a socket inside the namespace at ``netns``, where it stays."""
+        return in_namespace(netns, cls)
 
     @property
     def port(self) -> int:

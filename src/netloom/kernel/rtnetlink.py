@@ -35,7 +35,7 @@ class RtKernel:
     """
 
     def __init__(self, netns: str | os.PathLike[str] | None = None) -> None:
-        self._netlink = Netlink.open(netns)
+        self._netlink = Netlink() if netns is None else Netlink.inside(netns)
         self._lookup = Lookup(self._netlink)
         self.known = Known()
         self._links = Links(self._netlink, self._lookup, self.known)
