@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 WIDTH = 92
 TUNNEL = "flannel.1"
+BRIDGE = "cni0"
 HOSTS = 3
 CONTAINERS = ("a", "b")
 UNDERLAY_FRAMES = "udp port 8472"
@@ -202,19 +203,21 @@ def _show_wire(story: Story, host: LabHost, containers: Sequence[LabContainer]) 
     card = host.node.interfaces[0].name
     story.step(f"The wire: tcpdump on {host.name}'s {card}")
     with Capture(host, card, UNDERLAY_FRAMES) as wire:
+        near.pings(neighbour.address)
         near.pings(far.address)
-    for frame in wire.frames[:2]:
+        wire.until(lambda seen: len(seen) >= 2, "request and reply on the wire")
+        frames = wire.frames
+    for frame in frames[:2]:
         if frame.inner:
             outer = click.style(f"{frame.source} → {frame.destination}", fg="blue")
             inner = click.style(f"{frame.inner.source} → {frame.inner.destination}", fg="yellow")
-            story.say(f"   {outer}  UDP {frame.ports[1]}  VXLAN VNI {frame.vni}")
-            story.say(f"     └ {inner}  {frame.inner.what}, ttl {frame.inner.ttl}")
+            story.say(f"   {outer}  UDP {frame.ports[1]}, VXLAN VNI {frame.vni}")
+            story.say(f"   └─ {inner}  {frame.inner.what}, ttl {frame.inner.ttl}")
     story.note(f"{near.name} pings {far.name}: the container's packet travels inside the hosts'")
-    with Capture(host, card, UNDERLAY_FRAMES) as quiet:
-        near.pings(neighbour.address)
+    strays = [frame for frame in frames if neighbour.address in str(frame)]
     story.note(
-        f"{near.name} pings {neighbour.name} on the same host: {len(quiet.frames)} frames on the "
-        "wire, the bridge does it"
+        f"{near.name} had pinged {neighbour.name} before: {len(strays)} frames of that on the "
+        "wire, since the bridge of their host does it alone"
     )
     story.learned("both layers of a packet on the wire, and none for neighbours on one host")
 
@@ -236,11 +239,11 @@ def _show_damage(story: Story, host: LabHost, containers: Sequence[LabContainer]
             times.append(took)
             command = " ".join(damage.command)
             prompt = click.style(f"{host.name}$", fg="green")
-            mended = click.style(f"✓ mended after {took * 1000:6.1f} ms", fg="green")
-            story.say(f"   {prompt} {click.style(f'{command:56}', bold=True)} {mended}")
+            mended = click.style(f"✓ {took * 1000:5.0f} ms", fg="green")
+            story.say(f"   {prompt} {click.style(f'{command:{WIDTH - 17}}', bold=True)} {mended}")
     story.note(
-        "from the kernel's notice of the loss to its notice of the repair; afterwards routes, "
-        "neighbours, FDB and firewall were compared and are as before"
+        "from the start of the command to the kernel's notice of the repair; each time all of "
+        "the tables and the firewall were compared afterwards, and are as before"
     )
     story.note(
         f"a ping every 10 ms between {containers[0].name} and {containers[len(CONTAINERS)].name} "
@@ -270,12 +273,27 @@ def _damages(host: LabHost) -> Iterator[Damage]:
         rf"^{via} dev {TUNNEL} lladdr .* PERMANENT",
     )
     entry = host.exec(["bridge", "fdb", "show", "dev", TUNNEL]).splitlines()[0].split()
-    mac, peer = entry[0], entry[entry.index("dst") + 1]
+    mac = entry[0]
     yield act(
-        f"bridge fdb del {mac} dev {TUNNEL} dst {peer}",
+        f"bridge fdb del {mac} dev {TUNNEL}",
         "bridge monitor fdb",
         rf"^Deleted {mac} ",
-        rf"^{mac} dev {TUNNEL} dst {peer}",
+        rf"^{mac} dev {TUNNEL} dst",
+    )
+    port = host.json(["ip", "-j", "link", "show", "master", BRIDGE])[0]["ifname"]
+    yield act(
+        f"ip link set {port} nomaster",
+        "ip monitor link",
+        rf"^Deleted .*{port}.*master",
+        rf" {port}@.* master {BRIDGE} ",
+    )
+    address = host.json(["ip", "-j", "-4", "address", "show", "dev", BRIDGE])[0]["addr_info"][0]
+    cidr = f"{address['local']}/{address['prefixlen']}"
+    yield act(
+        f"ip address del {cidr} dev {BRIDGE}",
+        "ip monitor address",
+        rf"^Deleted .*{BRIDGE} .*inet {cidr} ",
+        rf"^[0-9]+: {BRIDGE} .*inet {cidr} ",
     )
     route_back = rf"^[0-9./]+ via [0-9.]+ dev {TUNNEL}"
     deleted = rf"^Deleted .*{TUNNEL}"
@@ -284,13 +302,20 @@ def _damages(host: LabHost) -> Iterator[Damage]:
 
 
 def _tables(host: LabHost) -> list[str]:
-    """Return what damage and repair are compared by; without indexes and learned entries."""
-    return [
-        *sorted(host.exec(["ip", "route"]).splitlines()),
-        *sorted(host.exec(["ip", "neigh", "show", "nud", "permanent"]).splitlines()),
-        *sorted(host.exec(["bridge", "fdb", "show", "dev", TUNNEL], check=False).splitlines()),
-        host.exec(["nft", "-s", "list", "ruleset"]),
+    """Return all that damage and repair are compared by, sorted, as a new link has a new number."""
+    commands = (
+        "ip -br -4 address",
+        f"ip -br link show master {BRIDGE}",
+        "ip route",
+        "ip neigh show nud permanent",
+        f"bridge fdb show dev {TUNNEL}",
+    )
+    lines = [
+        f"{command}: {line}"
+        for command in commands
+        for line in host.exec(command.split(), check=False).splitlines()
     ]
+    return [*sorted(lines), host.exec(["nft", "-s", "list", "ruleset"])]
 
 
 def _show_agent_away(story: Story, host: LabHost, containers: Sequence[LabContainer]) -> None:

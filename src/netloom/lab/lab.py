@@ -31,7 +31,8 @@ from netloom.model.addr import parse_address
 from netloom.model.datastore import Put, Transaction
 from netloom.model.errors import Conflict, InvalidConfig, NotPermitted
 from netloom.model.fields import nearest
-from netloom.model.keys import network_key
+from netloom.model.host import Block
+from netloom.model.keys import block_key, network_key
 from netloom.model.network import Network
 from netloom.store.sqlite import SqliteStore
 
@@ -251,16 +252,30 @@ class Lab:
         for network in topology.networks:
             progress(f"network {network.name}: {_summary(network)}")
             self.set_network(network.render())
+        self._give_blocks()
         if not run_agents:
             return
-        progress("starting the agents")
+        # One after the other: so h1 gets the first block, h2 the second, as in the tutorials.
         for host in self.hosts:
-            agents.start(host.home)
-        for host in self.hosts:
-            agents.wait_ready(host.home)
+            progress(f"agent of {host.name}")
+            host.start_agent()
         for container in topology.containers:
             progress(f"container {container.host}/{container.name}")
             self._run(container)
+
+    def _give_blocks(self) -> None:
+        puts = []
+        for host in self.topology.hosts:
+            for cidr in host.blocks:
+                network = self.topology.network_of(cidr, "blocks").name
+                block = Block(network, cidr, host.name, confirmed=True)
+                puts.append(Put(block_key(network, cidr), json.dumps(block.render()).encode()))
+        if puts:
+            store = self.store()
+            try:
+                store.commit(Transaction(puts))
+            finally:
+                store.close()
 
     def _run(self, container: Container) -> None:
         self.host(container.host).run(

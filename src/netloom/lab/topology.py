@@ -87,6 +87,7 @@ class Node:
     """A host or a router. ``gateways`` are its default routes, ``routes`` further static ones.
 
     ``agent`` is the content of the host's ``netloom.yaml``, which the agent itself will check.
+    ``blocks`` are its from the start; a host without any claims what is free, as it needs it.
     """
 
     name: str
@@ -94,12 +95,13 @@ class Node:
     gateways: tuple[IPAddress, ...] = ()
     routes: tuple[tuple[IPNetwork, IPAddress], ...] = ()
     agent: Mapping[str, Any] = field(default_factory=dict)
+    blocks: tuple[IPNetwork, ...] = ()
 
     @classmethod
     def parse(
         cls, data: object, where: str, segments: Mapping[str, Segment], *, host: bool
     ) -> Node:
-        """Parse ``{name, interfaces, gateways, routes}``, for a host also ``agent``.
+        """Parse ``{name, interfaces, gateways, routes}``, for a host also ``agent``, ``blocks``.
 
         A host that says nothing of ``gateways`` uses those of its interfaces' segments, the first
         of each family; a router has none unless it says so.
@@ -125,8 +127,9 @@ class Node:
             for index, item in enumerate(fields.take_list("routes"))
         )
         agent = fields.take_map("agent") if host else {}
+        blocks = take_each(fields, "block", "blocks", parse_network) if host else None
         fields.done()
-        return cls(name, interfaces, gateways, routes, agent)
+        return cls(name, interfaces, gateways, routes, agent, blocks or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,26 @@ class Topology:
         """The names of all that has a namespace of its own before any container is there."""
         segments = [segment.name for segment in self.segments]
         return (*segments, *(node.name for node in self.nodes))
+
+    def network_of(self, block: IPNetwork, where: str) -> Network:
+        """Return the network whose pools are cut into blocks such as ``block``.
+
+        Raises InvalidConfig when there is none.
+        """
+        for network in self.networks:
+            for pool in network.pools:
+                if (
+                    pool.family == block.version
+                    and pool.block_size == block.prefixlen
+                    and pool.cidr.overlaps(block)
+                ):
+                    return network
+        raise InvalidConfig(
+            f"{where}: {block} is a block of no network's pool",
+            field=where,
+            value=str(block),
+            hint="it must lie in a pool and have the length of its blockSize",
+        )
 
     @classmethod
     def parse(cls, data: object) -> Topology:
@@ -254,6 +277,9 @@ def _check_whole(topology: Topology) -> None:
                     value=str(gateway),
                     hint=f"add a router with an interface on {segment.name} with that address",
                 )
+    for host in topology.hosts:
+        for block in host.blocks:
+            topology.network_of(block, f"hosts.{host.name}.blocks")
     hosts = {host.name for host in topology.hosts}
     networks = {network.name for network in topology.networks}
     for index, container in enumerate(topology.containers):

@@ -4,7 +4,9 @@
 
     with Capture(host, "ens33", "udp port 8472") as capture:
         container.pings(far.address)
-    for frame in capture.frames: print(frame)
+        capture.until(lambda frames: len(frames) >= 2, "request and reply")
+    for frame in capture.frames:
+        print(frame)
 
 Formats: the pcap file of tcpdump -w (pcap-savefile(5)), VXLAN (RFC 7348).
 """
@@ -12,21 +14,25 @@ Formats: the pcap file of tcpdump -w (pcap-savefile(5)), VXLAN (RFC 7348).
 from __future__ import annotations
 
 import ipaddress
-import signal
+import os
 import struct
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from netloom.lab.place import Place
+from netloom.lab.waiting import wait_until
 from netloom.model.addr import IPAddress
-from netloom.model.errors import InvalidConfig, Unavailable
+from netloom.model.errors import InvalidConfig
+
+T = TypeVar("T")
 
 #: The ports by which VXLAN is recognised: Linux's and flannel's, and IANA's.
 VXLAN_PORTS = (8472, 4789)
-STOP_PATIENCE_S = 10.0
+PATIENCE_S = 10.0
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
 _PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6"}
 _ICMP = {
@@ -66,17 +72,21 @@ class Frame:
 
 
 class Capture:
-    """tcpdump on one interface of a place; what it saw is in ``frames`` after the end.
+    """tcpdump on one interface of a place; ``frames`` is what it has seen so far.
 
-    Entered when tcpdump listens, so that nothing sent inside the ``with`` is missed. Raises
-    InvalidConfig when tcpdump is not installed or does not understand ``expression``.
+    Entered when tcpdump listens, so that nothing sent inside the ``with`` is missed. What is seen
+    arrives a moment later: wait for the last frame that must come with :meth:`until`; that another
+    did not come is known once a later one has. Raises InvalidConfig when tcpdump is not installed
+    or does not understand ``expression``.
     """
 
     def __init__(self, place: Place, ifname: str, expression: str = "") -> None:
-        self.frames: list[Frame] = []
         self._place = place
-        self._argv = ["tcpdump", "-i", ifname, "-n", "-U", "-w", "-", *expression.split()]
+        self._argv = ["tcpdump", "-i", ifname, "-n", "-U", "--immediate-mode", "-w", "-"]
+        self._argv += expression.split()
         self._process: subprocess.Popen[bytes] | None = None
+        self._captured = bytearray()
+        self._reader = threading.Thread(target=self._read, daemon=True)
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -90,12 +100,13 @@ class Capture:
         while b"listening on" not in said:
             line = self._process.stderr.readline()
             if not line:
-                self._process.wait()
+                self._process.communicate()
                 raise InvalidConfig(
                     f"tcpdump: {said.decode(errors='replace').strip()}",
                     hint="apt-get install tcpdump",
                 )
             said += line
+        self._reader.start()
         return self
 
     def __exit__(
@@ -105,14 +116,29 @@ class Capture:
         trace: TracebackType | None,
     ) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGINT)
-        try:
-            captured, _ = self._process.communicate(timeout=STOP_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
-            raise Unavailable("tcpdump did not end when it was asked to") from None
-        self.frames = [decode(frame) for frame in read_pcap(captured)]
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
+
+    @property
+    def frames(self) -> list[Frame]:
+        """The frames so far, decoded, in the order of the wire."""
+        return [decode(frame) for frame in read_pcap(bytes(self._captured))]
+
+    def until(
+        self, condition: Callable[[list[Frame]], T], what: str, patience_s: float = PATIENCE_S
+    ) -> T:
+        """Return the first true value of ``condition`` of the frames. Raises Unavailable."""
+        return wait_until(lambda: condition(self.frames), deadline_s=patience_s, what=what)
+
+    def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        while data := os.read(self._process.stdout.fileno(), 1 << 16):
+            self._captured += data
 
 
 def read_pcap(data: bytes) -> Iterator[bytes]:
