@@ -6,6 +6,7 @@ Output is always in English (``LC_ALL=C``), since some of it is read.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 
@@ -42,6 +43,11 @@ class Done:
         return "; ".join(lines[:4]) or f"exit status {self.code}"
 
 
+def find(name: str) -> str:
+    """Return where a program is, "" when it is not installed."""
+    return shutil.which(name, path=_path()) or ""
+
+
 def run(*command: str, stdin: str = "", timeout_s: float = 30.0) -> Done:
     """Run a command to its end and return what it said, whatever its exit status.
 
@@ -60,7 +66,7 @@ def run(*command: str, stdin: str = "", timeout_s: float = 30.0) -> Done:
             text=True,
             timeout=timeout_s,
             check=False,
-            env={"PATH": f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}", "LC_ALL": "C"},
+            env={"PATH": _path(), "LC_ALL": "C"},
         )
     except FileNotFoundError:
         raise missing(name) from None
@@ -87,3 +93,8 @@ def missing(name: str) -> Unavailable:
         f"the program {name} is not installed",
         hint=f"apt-get install {package}" if package else f"install {name}",
     )
+
+
+def _path() -> str:
+    given = os.environ.get("PATH", "")
+    return f"{given}:{_SYSTEM_PATH}" if given else _SYSTEM_PATH

@@ -126,6 +126,19 @@ def in_namespace(target: str | os.PathLike[str], function: Callable[[], T]) -> T
     return _in_thread(enter_and_run)
 
 
+def in_new_namespace(function: Callable[[], T]) -> T:
+    """Run ``function`` in a short-lived thread inside a namespace that ends with the thread.
+
+    Raises NotPermitted without CAP_SYS_ADMIN.
+    """
+
+    def leave_and_run() -> T:
+        _check(_libc.unshare(_CLONE_NEWNET), "create", "of its own")
+        return function()
+
+    return _in_thread(leave_and_run)
+
+
 def identity(target: str | os.PathLike[str] = "/proc/thread-self/ns/net") -> tuple[int, int]:
     """Return (device, inode) of a namespace: equal exactly when two paths lead to the same one."""
     with opened(target) as fd:
