@@ -1,0 +1,292 @@
+"""``netloom ipam``: who holds which address, what leaked, what is reserved.
+
+Totals and holders come from the datastore; what only the host itself can know (is the container
+there?) is asked of the local agent.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from netloom.cli import ipam_text as texts
+from netloom.cli.client import Client
+from netloom.cli.cluster import ClusterStore, opened
+from netloom.cli.options import output_option, with_settings
+from netloom.cli.render import bold, emit
+from netloom.cli.settings import Settings
+from netloom.core.ipam.audit import Facts, check
+from netloom.core.ipam.blocks import within
+from netloom.core.ipam.summary import find, summarise
+from netloom.model import keys
+from netloom.model.addr import parse_address, parse_network
+from netloom.model.datastore import Delete, Put
+from netloom.model.errors import Conflict, InvalidConfig, NotPermitted, Unavailable
+from netloom.model.host import Block, Reservation
+
+NOT_WELL = 6
+
+EXAMPLES = """\b
+Examples:
+  netloom ipam show --show-blocks
+  netloom ipam show --ip 10.244.1.2
+  netloom ipam check
+  netloom ipam release --leaked
+  netloom ipam reserve blue 10.244.0.0/28 --reason "the printers"
+"""
+
+
+@click.group(epilog=EXAMPLES)
+def ipam() -> None:
+    """Show, check, release and reserve addresses."""
+
+
+@ipam.command(epilog="Example: netloom ipam show --show-blocks")
+@click.option("--show-blocks", is_flag=True, help="Also each block of each pool, with its host.")
+@click.option("--ip", metavar="ADDRESS", help="All that is known of this one address.")
+@output_option
+@with_settings("datastore")
+def show(show_blocks: bool, ip: str | None, output: str, settings: Settings) -> None:
+    """Show how many addresses there are, in use and free; or who holds one address."""
+    with opened(settings) as cluster:
+        if ip:
+            _show_address(cluster, ip, output)
+            return
+        counts = summarise(cluster.cluster, cluster.endpoints)
+        names = {host.id: host.name for host in cluster.cluster.hosts.values()}
+    documents = [texts.pool_document(each, show_blocks) for each in counts]
+    nothing = "no networks yet; begin with `netloom network create NAME --preset flannel`"
+    emit(output, documents, lambda: texts.counts(counts, names, show_blocks) if counts else nothing)
+
+
+@ipam.command("check", epilog="Example: netloom ipam check || netloom ipam release --leaked")
+@output_option
+@with_settings("datastore", "socket")
+def check_(output: str, settings: Settings) -> None:
+    """Find leaks, duplicates and whatever else does not fit; exit code 6 when there is any.
+
+    The agent of this host compares its journal, the datastore and the containers that really run.
+    Leaks on other hosts are found by running it there.
+    """
+    try:
+        answer = Client(settings.socket).get("/v1/ipam/audit")
+    except (Unavailable, NotPermitted) as error:
+        answer = _check_store(settings, str(error))
+    findings = answer["findings"]
+    emit(output, answer, lambda: texts.report(answer))
+    if findings:
+        click.get_current_context().exit(NOT_WELL)
+
+
+@ipam.command(epilog="Example: netloom ipam release --handle blue.c1.eth0")
+@click.option("--ip", metavar="ADDRESS", help="The address to free, with its container's others.")
+@click.option("--handle", metavar="HANDLE", help="The holder: NETWORK.CONTAINER.INTERFACE.")
+@click.option("--leaked", is_flag=True, help="All that `check` calls a leak on this host.")
+@click.option("--block", metavar="CIDR", help="A whole block in which no address is held.")
+@click.option("--network", default="", metavar="NETWORK", help="Where --ip or --block are meant.")
+@click.option("--force", is_flag=True, help="Also while its container runs: cuts it off.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output_option
+@with_settings("datastore", "socket")
+def release(
+    *,
+    ip: str | None,
+    handle: str | None,
+    leaked: bool,
+    block: str | None,
+    network: str,
+    force: bool,
+    yes: bool,
+    output: str,
+    settings: Settings,
+) -> None:
+    """Free addresses whose container is gone. Safe to repeat."""
+    if sum(map(bool, (ip, handle, leaked, block))) != 1:
+        raise click.UsageError("give one of --ip, --handle, --leaked, --block")
+    if block:
+        freed = _release_block(settings, block, network, yes)
+        emit(output, freed, lambda: f"block {bold(block)} is free" if freed else "nobody holds it")
+        return
+    client = Client(settings.socket)
+    if leaked:
+        wishes = _leaks(client)
+    else:
+        wishes = [{"handle": handle} if handle else {"ip": ip, "network": network}]
+    if wishes and not yes:
+        _ask(f"release {', '.join(wish.get('handle') or str(ip) for wish in wishes)}?")
+    released: list[Any] = []
+    for wish in wishes:
+        released += client.post("/v1/ipam/release", {**wish, "force": force})["released"]
+    if handle and not released:
+        _refuse_elsewhere(settings, handle)
+    emit(output, released, lambda: texts.released_text(released))
+
+
+@ipam.command(epilog="Example: netloom ipam reserve blue 10.244.0.0/28 --reason printers")
+@click.argument("network")
+@click.argument("cidr")
+@click.option("--reason", default="", help="Why, for people.")
+@with_settings("datastore")
+def reserve(network: str, cidr: str, reason: str, settings: Settings) -> None:
+    """Keep addresses of a network from being dealt by themselves; asked for, they are given.
+
+    Addresses in use stay in use.
+    """
+    reservation = Reservation.parse({"network": network, "cidr": cidr, "reason": reason})
+    with opened(settings) as cluster:
+        one = cluster.network(network)
+        if not any(within(reservation.cidr, pool.cidr) for pool in one.pools):
+            pools = ", ".join(str(pool.cidr) for pool in one.pools)
+            raise InvalidConfig(
+                f"{reservation.cidr} is in no pool of network {network}",
+                field="cidr",
+                value=cidr,
+                hint=f"choose a range in {pools}",
+            )
+        put = Put(keys.reservation_key(network, reservation.cidr), _json(reservation.render()))
+        cluster.commit([put], cluster.unchanged(put.key))
+        inside = [
+            f"{address} ({endpoint.handle})"
+            for endpoint in cluster.endpoints
+            for address in endpoint.addresses
+            if endpoint.network == network and address in reservation.cidr
+        ]
+    print(f"{bold(str(reservation.cidr))} of network {network} is reserved")
+    if inside:
+        print(f"in use there, and they stay so: {', '.join(sorted(inside))}")
+
+
+@ipam.command(epilog="Example: netloom ipam unreserve blue 10.244.0.0/28")
+@click.argument("network")
+@click.argument("cidr")
+@with_settings("datastore")
+def unreserve(network: str, cidr: str, settings: Settings) -> None:
+    """Let reserved addresses be dealt again. What is not reserved is well."""
+    wanted = Reservation.parse({"network": network, "cidr": cidr}).cidr
+    with opened(settings) as cluster:
+        there = (network, wanted) in cluster.cluster.reservations
+        others = [
+            str(r.cidr) for r in cluster.cluster.reservations.values() if r.network == network
+        ]
+        if there:
+            key = keys.reservation_key(network, wanted)
+            cluster.commit([Delete(key)], cluster.unchanged(key))
+    if there:
+        print(f"{bold(str(wanted))} of network {network} is no longer reserved")
+    else:
+        print(f"{wanted} of network {network} was not reserved; reserved: {texts.listed(others)}")
+
+
+def _show_address(cluster: ClusterStore, text: str, output: str) -> None:
+    address = parse_address(text, "--ip")
+    found = find(cluster.cluster, cluster.endpoints, address)
+    if not found:
+        pools = [str(p.cidr) for n in cluster.cluster.networks.values() for p in n.pools]
+        raise InvalidConfig(
+            f"{address} is in no pool of any network",
+            field="--ip",
+            value=text,
+            hint=texts.listed(pools),
+        )
+    names = {host.id: host.name for host in cluster.cluster.hosts.values()}
+    documents = [
+        {
+            "ip": str(address),
+            "network": each.network,
+            "pool": str(each.pool.cidr),
+            "block": each.block.render() if each.block else None,
+            "inUse": bool(each.holders),
+            "holders": [{"handle": h.handle, **h.render()} for h in each.holders],
+            "reservations": [r.render() for r in each.reservations],
+        }
+        for each in found
+    ]
+    emit(
+        output,
+        documents,
+        lambda: "\n".join(texts.whereabouts(str(address), each, names) for each in found),
+    )
+
+
+def _check_store(settings: Settings, why: str) -> dict[str, Any]:
+    """Judge what the datastore alone shows, since no agent answers here."""
+    with opened(settings) as cluster:
+        endpoints = cluster.endpoints
+        facts = Facts(cluster.cluster, "", mirrored=endpoints, journal=False)
+        findings = [asdict(finding) for finding in check(facts)]
+    return {
+        "host": "",
+        "endpoints": len(endpoints),
+        "unjudged": [f"leaks: {why}"],
+        "findings": findings,
+    }
+
+
+def _leaks(client: Client) -> list[dict[str, Any]]:
+    findings = client.get("/v1/ipam/audit")["findings"]
+    return [{"handle": each["handle"]} for each in findings if each["kind"] == "leak"]
+
+
+def _refuse_elsewhere(settings: Settings, handle: str) -> None:
+    with opened(settings) as cluster:
+        for endpoint in cluster.endpoints:
+            if endpoint.handle == handle and endpoint.host_id in cluster.cluster.hosts:
+                host = cluster.cluster.hosts[endpoint.host_id].name
+                raise Conflict(
+                    f"{handle} is on host {host}, whose agent alone can release it",
+                    hint=f"run it on {host}, or, if that host is gone for good: "
+                    f"netloom host forget {host}",
+                )
+
+
+def _release_block(settings: Settings, text: str, network: str, yes: bool) -> list[dict[str, Any]]:
+    cidr = parse_network(text, "--block")
+    with opened(settings) as cluster:
+        found = [
+            block
+            for block in cluster.cluster.blocks.values()
+            if block.cidr == cidr and network in ("", block.network)
+        ]
+        if len(found) > 1:
+            names = texts.listed(sorted(block.network for block in found))
+            raise InvalidConfig(
+                f"networks {names} have a block {cidr}",
+                field="--block",
+                value=text,
+                hint="name one of them: --network",
+            )
+        for block in found:
+            _refuse_used(cluster, block)
+            if not yes:
+                _ask(f"release block {cidr} of host {block.host_id}?")
+            key = keys.block_key(block.network, cidr)
+            cluster.commit([Delete(key)], cluster.unchanged(key))
+    return [block.render() for block in found]
+
+
+def _refuse_used(cluster: ClusterStore, block: Block) -> None:
+    held = [
+        endpoint.handle
+        for endpoint in cluster.endpoints
+        if endpoint.network == block.network and any(a in block.cidr for a in endpoint.addresses)
+    ]
+    if held:
+        more = f" and {len(held) - 3} more" if len(held) > 3 else ""
+        raise Conflict(
+            f"block {block.cidr} is in use by {', '.join(held[:3])}{more}",
+            hint="stop these containers first",
+        )
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Nobody is there to answer: say --yes")
+    click.confirm(question, abort=True, err=True)
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
