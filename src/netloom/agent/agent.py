@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from netloom import __version__
-from netloom.agent import api, report
+from netloom.agent import api, ipam_api, report
 from netloom.agent.addresses import AddressBook
 from netloom.agent.attachments import AttachmentService, Surroundings
 from netloom.agent.contracts import Routes
@@ -168,8 +168,18 @@ class Agent:
                 self.book.endpoints,
                 self.attachments,
                 self.engine.resync,
-            )
+            ),
+            **ipam_api.routes(self.book, self._audit(), self._detach),
         }
+
+    def _audit(self) -> ipam_api.Audit:
+        watcher = self.watcher
+        return ipam_api.Audit(
+            self.settings.host_id, self.book, lambda: watcher.cluster, watcher.require_store
+        )
+
+    def _detach(self, endpoint: Endpoint) -> None:
+        self.attachments.detach(endpoint.container_id, endpoint.ifname, endpoint.network)
 
     def _problems(self) -> list[Problem]:
         engine, turn = self.engine, self.engine.turn
