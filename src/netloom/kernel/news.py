@@ -50,7 +50,8 @@ class News:
         self._lookup.learn(link.name, link.index)
         believed = self._known.links.get(link.name)
         if payload[0] != wire.AF_BRIDGE:  # a message from the bridge shows but a part of the link
-            if believed is not None and _loses(believed, link):
+            # Before it has its alias a link of ours is half-made: down, perhaps with another MAC.
+            if believed and believed.alias == link.alias and _loses(believed, link):
                 return EVERYTHING
             if self._known.stands(link):
                 return NOTHING
