@@ -3,10 +3,10 @@
 set -euo pipefail
 PATH="$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH"
 export NETLOOM_LAB=${NETLOOM_LAB:-example}
-trap 'netloom lab down' EXIT
 say() { printf '\n== %s\n' "$*"; }
 
 netloom lab up --hosts 2 --preset flannel
+trap 'netloom lab down' EXIT
 on_h1() { netloom lab exec h1 -- "$@"; }
 repaired() { on_h1 netloom plan --check >/dev/null; }
 await_repair() { timeout 20 bash -c "until $(declare -f on_h1 repaired); repaired; do sleep 0.1; done"; }

@@ -3,10 +3,10 @@
 set -euo pipefail
 PATH="$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH"
 export NETLOOM_LAB=${NETLOOM_LAB:-example}
-trap 'netloom lab down' EXIT
 say() { printf '\n== %s\n' "$*"; }
 
 netloom lab up scene4 --bare
+trap 'netloom lab down' EXIT
 
 say "By hand: a bridge, a container and a route on each node"
 join() { # node, block's prefix, the other's prefix, the other node

@@ -3,10 +3,10 @@
 set -euo pipefail
 PATH="$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH"
 export NETLOOM_LAB=${NETLOOM_LAB:-example}
-trap 'netloom lab down' EXIT
 say() { printf '\n== %s\n' "$*"; }
 
 netloom lab up --hosts 2 --preset flannel
+trap 'netloom lab down' EXIT
 netloom lab run h1 a
 netloom lab run h2 b
 

@@ -3,10 +3,10 @@
 set -euo pipefail
 PATH="$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH"
 export NETLOOM_LAB=${NETLOOM_LAB:-example}
-trap 'netloom lab down' EXIT
 say() { printf '\n== %s\n' "$*"; }
 
 netloom lab up --hosts 1 --preset flannel
+trap 'netloom lab down' EXIT
 net() { netloom lab exec h1 -- netloom network "$@"; }
 
 say "A second network beside the first"

@@ -3,14 +3,15 @@
 set -euo pipefail
 PATH="$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH"
 export NETLOOM_LAB=${NETLOOM_LAB:-example}
-trap 'netloom lab down' EXIT
 say() { printf '\n== %s\n' "$*"; }
 
 netloom lab up --hosts 2 --preset flannel
+trap 'netloom lab down' EXIT
 netloom lab run h1 a
 address=$(netloom lab run h2 b | awk -F'[ /]+' '{print $3}')
 
-netloom lab exec h1/a -- ping -q -i 0.005 -c 600 "$address" >/tmp/$$.ping &
+result=$(mktemp)
+netloom lab exec h1/a -- ping -q -i 0.005 -c 600 "$address" >"$result" &
 say "kill -9, on both hosts"
 netloom lab fault h1 kill-agent
 netloom lab fault h2 kill-agent
@@ -20,7 +21,7 @@ say "Started again"
 netloom lab fault h1 start-agent
 netloom lab fault h2 start-agent
 wait $!
-cat /tmp/$$.ping
-grep -q ' 0% packet loss' /tmp/$$.ping
-rm /tmp/$$.ping
+cat "$result"
+grep -q ' 0% packet loss' "$result"
+rm "$result"
 netloom lab exec h1 -- netloom status

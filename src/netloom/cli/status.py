@@ -14,6 +14,7 @@ from netloom.cli.options import output_option, with_settings
 from netloom.cli.render import Table, bold, counted, emit, paint, pairs
 from netloom.cli.settings import Settings
 from netloom.model.errors import Unavailable
+from netloom.model.kernel import KINDS
 
 Document = Mapping[str, Any]
 #: What people call a kind of kernel object where the kind's own name is none.
@@ -119,7 +120,9 @@ def _problems(found: Document) -> str:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    named = ((count, _KIND_NAMES.get(kind, kind)) for kind, count in counts.items())
+    known = [kind for kind in KINDS if kind in counts]  # always in the same order
+    kinds = known + sorted(set(counts) - set(known))
+    named = ((counts[kind], _KIND_NAMES.get(kind, kind)) for kind in kinds)
     return ", ".join(counted(count, name) for count, name in named if count)
 
 

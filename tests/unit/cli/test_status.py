@@ -61,7 +61,7 @@ def test_one_screen_tells_agent_store_kernel_blocks_and_peers() -> None:
         "store       sqlite:///x  connected since 60 s",
         "            revision 7",
         "kernel      revision 7, applied 3 s ago",
-        "            3 routes, 2 FDB entries",
+        "            2 FDB entries, 3 routes",
         "repaired    1 nft table",
         "containers  2 attached interfaces",
         "",

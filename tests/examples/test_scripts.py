@@ -1,0 +1,28 @@
+"""Every numbered example runs to its end and leaves nothing behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from netloom.lab import record
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.sh"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_example_runs_and_takes_its_lab_away(shell: Callable, script: str) -> None:
+    before = set(record.names())
+    done = shell(str(EXAMPLES / script))
+    assert done.returncode == 0, done.stdout
+    assert set(record.names()) <= before
+
+
+def test_examples_are_numbered_without_a_gap_and_listed_in_the_readme() -> None:
+    assert [int(name[:2]) for name in SCRIPTS] == list(range(1, len(SCRIPTS) + 1))
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    assert set(re.findall(r"examples/([0-9][0-9a-z-]+\.sh)", readme)) == set(SCRIPTS)
