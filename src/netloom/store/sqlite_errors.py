@@ -16,6 +16,7 @@ from collections.abc import Callable
 from netloom.model.errors import InvalidConfig, NetloomError, NotPermitted, Unavailable
 
 _DAMAGED = "restore it from a copy, or move it away (with -wal and -shm) to begin an empty store"
+_WRONG_PATH = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _PRIMARY = 0xFF  # an extended result code holds its primary code in the low byte
 
 
@@ -41,7 +42,7 @@ def _from_errno(error: OSError, path: str) -> NetloomError:
         return read_only(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return full(path)
-    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP):
+    if error.errno in _WRONG_PATH:
         return InvalidConfig(
             f"store {path}: {error.strerror}",
             field="datastore",
