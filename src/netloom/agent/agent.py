@@ -124,9 +124,17 @@ class Agent:
 
     @property
     def ready(self) -> bool:
-        """Tell whether containers can be attached; it turns false when the loop does not get on."""
+        """Tell whether containers can be attached; it turns false when the loop does not get on.
+
+        A network that deals one block per host is ready once the block is there.
+        """
         engine = self.engine
-        return engine.turn is not None and engine.error is None and engine.stalled_s() < STALL_S
+        if engine.turn is None or engine.error is not None or engine.stalled_s() > STALL_S:
+            return False
+        return all(
+            standing.blocks or standing.network.addressing.mode != "host-block"
+            for standing in engine.turn.desired.standing.values()
+        )
 
     def status(self) -> Status:
         """Return the status as of now."""
