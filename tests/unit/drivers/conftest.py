@@ -162,6 +162,7 @@ class Caller:
         env: dict[str, str | None] = {
             "PATH": os.environ["PATH"],
             "NETLOOM_SOCKET": str(self.socket),
+            "NETLOOM_CNI_PATIENCE": "0",
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": "c1",
             "CNI_NETNS": self.netns,

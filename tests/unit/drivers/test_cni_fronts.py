@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from netloom.agent.http import serve
 from netloom.drivers.cni import build, codes, front
-from netloom.drivers.cni.server import ANSWER_TYPE
+from netloom.drivers.cni.server import ANSWER_TYPE, routes
 from netloom.drivers.cni.versions import SUPPORTED
 
-from .conftest import CONFIG, Caller
+from .conftest import CONFIG, Caller, Memory
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: " + ANSWER_TYPE.encode() + b"\r\n"
 
@@ -115,6 +116,30 @@ def test_a_socket_that_nobody_listens_on_any_more_is_no_other_case(alone: Caller
     stale.bind(str(alone.socket))
     stale.close()
     assert alone("ADD").document["code"] == 11
+
+
+@pytest.mark.parametrize("stale", [True, False], ids=["killed", "stopped"])
+def test_an_agent_that_is_being_restarted_is_waited_for(
+    alone: Caller, memory: Memory, stale: bool
+) -> None:
+    """The call begins while nobody listens and ends well, since the agent comes back."""
+    if stale:
+        left_behind = socket.socket(socket.AF_UNIX)
+        left_behind.bind(str(alone.socket))
+        left_behind.close()
+    process = subprocess.Popen(
+        alone.command,
+        env=alone.variables("DEL", NETLOOM_CNI_PATIENCE="60"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(CONFIG).encode())
+    process.stdin.close()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    with serve(alone.socket, routes(memory)):
+        assert process.wait(30) == 0
 
 
 def test_a_caller_without_rights_is_told_to_be_root(
@@ -283,7 +308,7 @@ def test_the_python_front_loads_nothing_that_is_slow() -> None:
     )
     command = [sys.executable, "-I", "-S", "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) <= {"_socket", "_signal"}
+    assert set(done.stdout.split()) <= {"_socket", "_signal", "time"}
 
 
 def test_what_is_installed_starts_by_itself(

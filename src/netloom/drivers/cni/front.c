@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define VERSIONS "\"0.3.0\",\"0.3.1\",\"0.4.0\",\"1.0.0\",\"1.1.0\""
@@ -29,6 +30,7 @@
 #define LOOK "is it running? look with: systemctl status netloom"
 #define LIMIT_BYTES ((size_t)8 << 20)
 #define LIMIT_S 60
+#define PATIENCE_S 2 /* an agent that is being upgraded is back within it */
 
 enum { BAD_ENVIRONMENT = 4, IO_FAILURE = 5, INVALID_CONFIG = 7, TRY_AGAIN_LATER = 11,
        NOT_AVAILABLE = 50, NOT_PERMITTED = 102, BUG = 999 };
@@ -234,6 +236,15 @@ static const char *variable(const char *name)
     return value != NULL ? value : "";
 }
 
+/* Read a whole number from the environment; `fallback` unless it is one between low and high. */
+static int number(const char *name, int low, int high, int fallback)
+{
+    const char *text = variable(name);
+    char *end = NULL;
+    long value = strtol(text, &end, 10);
+    return *text && *end == '\0' && value >= low && value <= high ? (int)value : fallback;
+}
+
 static void append_header(struct buffer *request, const char *name, const char *value)
 {
     static const char plain[] = "-._~/:=,;@+", hex[] = "0123456789ABCDEF";
@@ -287,17 +298,31 @@ static void find_socket(const struct buffer *config, char *path, size_t room)
         strcpy(path, *wanted ? wanted : DEFAULT_SOCKET); /* both lengths are known to fit */
 }
 
+/* Connect; where nobody listens, look again for a while, unless all we are asked is the status. */
+static int reach(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+    int tries = number("NETLOOM_CNI_PATIENCE", 0, LIMIT_S, PATIENCE_S) * 50;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    for (;;) {
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+            return fd;
+        if (errno == EACCES || errno == EPERM)
+            fail(NOT_PERMITTED, "run it as root", "may not use the agent's socket %s", path);
+        bool absent = fd >= 0 && (errno == ENOENT || errno == ECONNREFUSED);
+        if (!absent || strcmp(command, "STATUS") == 0 || tries-- <= 0)
+            fail(away(), LOOK, "cannot reach Netloom's agent at %s: %s", path, strerror(errno));
+        close(fd);
+        nanosleep(&pause, NULL);
+    }
+}
+
 /* Send the request and read the whole answer. */
 static void exchange(const char *path, const struct buffer *request, struct buffer *answer)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        if (errno == EACCES || errno == EPERM)
-            fail(NOT_PERMITTED, "run it as root", "may not use the agent's socket %s", path);
-        fail(away(), LOOK, "cannot reach Netloom's agent at %s: %s", path, strerror(errno));
-    }
+    int fd = reach(path);
     /* An agent may refuse before it has read all: what it answered counts, not our failed send. */
     for (size_t sent = 0; sent < request->length;) {
         ssize_t done = send(fd, request->data + sent, request->length - sent, MSG_NOSIGNAL);
@@ -361,9 +386,7 @@ int main(void)
              "required environment variable CNI_COMMAND is missing");
     if (known == 6)
         fail(BAD_ENVIRONMENT, "", "unknown CNI_COMMAND: %s", command);
-    int limit_s = atoi(variable("NETLOOM_CNI_TIMEOUT"));
-    if (limit_s < 1 || limit_s > 3600)
-        limit_s = LIMIT_S;
+    int limit_s = number("NETLOOM_CNI_TIMEOUT", 1, 3600, LIMIT_S);
     prepare_alarm(limit_s);
     signal(SIGALRM, too_late);
     signal(SIGPIPE, SIG_IGN);

@@ -11,6 +11,7 @@ import _signal  # type: ignore[import-not-found]  # typeshed has no stub for it
 import _socket
 import posix
 import sys
+import time
 
 SUPPORTED = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 COMMANDS = (b"ADD", b"DEL", b"CHECK", b"GC", b"STATUS", b"VERSION")
@@ -19,6 +20,7 @@ ANSWER_TYPE = b"application/vnd.netloom.cni+json"
 LOOK = "is it running? look with: systemctl status netloom"
 LIMIT_BYTES = 8 << 20
 LIMIT_S = 60
+PATIENCE_S = 2  # an agent that is being upgraded is back within it
 MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes and ends in NUL
 
 BAD_ENVIRONMENT, IO_FAILURE, INVALID_CONFIG, TRY_AGAIN_LATER = 4, 5, 7, 11
@@ -118,18 +120,36 @@ def find_socket(environ: dict[bytes, bytes], config: bytes) -> bytes:
     return path
 
 
-def exchange(path: bytes, request: bytes, away: int) -> bytes:
-    """Send the request and return the whole answer. Raises Failed."""
+def number(environ: dict[bytes, bytes], name: bytes, low: int, high: int, fallback: int) -> int:
+    """Return a whole number of the environment; ``fallback`` unless it is in ``low..high``."""
+    text = environ.get(name, b"")
+    value = int(text) if text.isdigit() and len(text) < 10 else -1
+    return value if low <= value <= high else fallback
+
+
+def reach(path: bytes, tries: int, away: int) -> _socket.socket:
+    """Connect; where nobody listens, look again ``tries`` times. Raises Failed."""
     shown = path.decode("ascii", "replace")
-    agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    try:
-        agent.connect(path)
-    except PermissionError:
-        text = f"may not use the agent's socket {shown}"
-        raise Failed(NOT_PERMITTED, text, "run it as root") from None
-    except OSError as error:
-        text = f"cannot reach Netloom's agent at {shown}: {error.strerror}"
-        raise Failed(away, text, LOOK) from None
+    while True:
+        agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        try:
+            agent.connect(path)
+            return agent
+        except PermissionError:
+            text = f"may not use the agent's socket {shown}"
+            raise Failed(NOT_PERMITTED, text, "run it as root") from None
+        except OSError as error:
+            absent = isinstance(error, (FileNotFoundError, ConnectionRefusedError))
+            if not absent or tries <= 0:
+                text = f"cannot reach Netloom's agent at {shown}: {error.strerror}"
+                raise Failed(away, text, LOOK) from None
+        agent.close()
+        tries -= 1
+        time.sleep(0.02)
+
+
+def exchange(agent: _socket.socket, request: bytes) -> bytes:
+    """Send the request and return the answer, or as much of it as came."""
     try:  # noqa: SIM105  # contextlib is an import; an agent that refuses early has answered
         agent.sendall(request)
     except OSError:
@@ -179,8 +199,7 @@ def call(command: bytes, environ: dict[bytes, bytes], config: list[bytes]) -> tu
         )
     if command not in COMMANDS:
         raise Failed(BAD_ENVIRONMENT, f"unknown CNI_COMMAND: {command.decode('ascii', 'replace')}")
-    wanted = environ.get(b"NETLOOM_CNI_TIMEOUT", b"")
-    limit_s = int(wanted) if wanted.isdigit() and 0 < int(wanted[:9]) <= 3600 else LIMIT_S
+    limit_s = number(environ, b"NETLOOM_CNI_TIMEOUT", 1, 3600, LIMIT_S)
     away = NOT_AVAILABLE if command == b"STATUS" else TRY_AGAIN_LATER
 
     def too_late(signal_number: int, frame: object) -> None:
@@ -196,7 +215,9 @@ def call(command: bytes, environ: dict[bytes, bytes], config: list[bytes]) -> tu
         text = f"cannot read the configuration from stdin: {error.strerror}"
         raise Failed(IO_FAILURE, text) from None
     path = find_socket(environ, config[0])
-    answer = exchange(path, build_request(command, environ, config[0]), away)
+    patience_s = number(environ, b"NETLOOM_CNI_PATIENCE", 0, LIMIT_S, PATIENCE_S)
+    agent = reach(path, 0 if command == b"STATUS" else patience_s * 50, away)
+    answer = exchange(agent, build_request(command, environ, config[0]))
     return take_apart(answer, path, away)
 
 
