@@ -14,10 +14,14 @@ from types import FrameType
 
 import click
 
-from netloom.agent.agent import Agent
+from netloom.agent.agent import STALL_S, Agent
 from netloom.agent.settings import AgentSettings
 from netloom.cli.options import with_settings
 from netloom.cli.settings import Settings
+
+
+_log = logging.getLogger(__name__)
+_READY_LOOK_S = 0.05
 
 
 @click.command(
@@ -40,7 +44,7 @@ def agent(settings: Settings) -> None:
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        logging.getLogger(__name__).info("%s: ending", signal.Signals(number).name)
+        _log.info("%s: ending", signal.Signals(number).name)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,4 +77,24 @@ def _serve(running: Agent, settings: Settings, stop: threading.Event) -> None:
         stack.enter_context(http.serve(settings.socket, routes))
         if settings.metrics_listen:
             stack.enter_context(http.serve_public(settings.metrics_listen, public))
-        stop.wait()
+        _tell(running, stop)
+
+
+def _tell(running: Agent, stop: threading.Event) -> None:
+    """Tell the service manager when the agent is ready and, as often as it asks, that it turns.
+
+    An agent whose loop is stuck does not say that it is alive: the manager starts a new one, which
+    costs the data path nothing.
+    """
+    from netloom.agent.notify import Notifier
+
+    notifier = Notifier()
+    while not stop.wait(_READY_LOOK_S) and not running.ready:
+        pass
+    if not stop.is_set():
+        notifier.ready()
+        _log.info("ready")
+    while not stop.wait(notifier.heartbeat_s):
+        if running.engine.stalled_s() < STALL_S:
+            notifier.alive()
+    notifier.stopping()
