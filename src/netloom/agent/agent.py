@@ -189,15 +189,6 @@ class Agent:
     def _detach(self, endpoint: Endpoint) -> None:
         self.attachments.detach(endpoint.container_id, endpoint.ifname, endpoint.network)
 
-    def _audit(self) -> ipam_api.Audit:
-        watcher = self.watcher
-        return ipam_api.Audit(
-            self.settings.host_id, self.book, lambda: watcher.cluster, watcher.require_store
-        )
-
-    def _detach(self, endpoint: Endpoint) -> None:
-        self.attachments.detach(endpoint.container_id, endpoint.ifname, endpoint.network)
-
     def _problems(self) -> list[Problem]:
         engine, turn = self.engine, self.engine.turn
         problems = [engine.error] if engine.error else []

@@ -19,7 +19,6 @@ from netloom.agent.settings import AgentSettings
 from netloom.cli.options import with_settings
 from netloom.cli.settings import Settings
 
-
 _log = logging.getLogger(__name__)
 _READY_LOOK_S = 0.05
 
