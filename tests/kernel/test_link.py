@@ -237,3 +237,17 @@ def test_a_link_that_another_hand_put_into_a_bridge_is_taken_out(
 def test_a_kind_we_cannot_make_is_a_bug_said_by_name(attempt):
     with pytest.raises(Bug, match="dummy"):
         raise attempt(Verb.ADD, Link("x0", "dummy"))[0]
+
+
+def test_many_links_go_at_once_and_others_stay(host, add, attempt, kernel):
+    """A link that is gone already and one that is another's are judged for themselves."""
+    links = [Link(f"br{n}", "bridge", alias="netloom:blue") for n in range(8)]
+    add(*links)
+    host.sh("ip link delete br3")
+    host.sh("ip link delete br5")
+    host.sh("ip link add br5 type bridge")
+    errors = attempt(Verb.DELETE, *links)
+    assert [type(error) for error in errors if error] == [Conflict]
+    assert isinstance(errors[5], Conflict)
+    left = {link["ifname"] for link in host.json("ip", "-j", "link")}
+    assert left == {"lo", "ens33", "br5"}

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from netloom.kernel import namespaces
+from netloom.kernel.rtnetlink import RtKernel
 from netloom.kernel.wire import RTPROT_KERNEL
 from netloom.model.errors import Conflict, KernelRejected
 from netloom.model.kernel import IPV6_METRIC, Route
@@ -137,3 +139,20 @@ def test_a_route_over_a_link_that_is_down_is_explained(host, attempt, add, cni0)
     (error,) = attempt(Verb.ADD, route("10.244.2.0/24", link="cni0"))
     assert isinstance(error, KernelRejected)
     assert "link cni0 is down" in error.hint
+
+
+def test_a_namespace_without_any_route_reads_as_empty(run_id):
+    """Not even lo is up: the kernel has no routing table there at all."""
+    name = f"nl-t{run_id}-bare"
+    namespaces.create(name)
+    kernel = RtKernel(namespaces.path(name))
+    try:
+        assert kernel.read(["address", "neighbour", "fdb", "route"]) == []
+    finally:
+        kernel.close()
+        namespaces.delete(name)
+
+
+def test_a_host_with_one_family_turned_off_reads_the_other(host, kernel):
+    host.sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
+    assert [str(route.destination) for route in kernel.read(["route"])] == ["192.168.31.0/24"]

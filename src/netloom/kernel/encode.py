@@ -140,7 +140,10 @@ def dump_fdb(index: int) -> bytes:
     )
 
 
-def dump_routes(family: int) -> bytes:
-    """Ask for the main table's routes of one family."""
-    header = wire.ROUTE_HEADER.pack(family, 0, 0, 0, wire.RT_TABLE_MAIN, 0, 0, 0, 0)
+def dump_routes() -> bytes:
+    """Ask for the main table's routes of both families.
+
+    Asked for one family alone, a namespace that never had a route of it answers with an error.
+    """
+    header = wire.ROUTE_HEADER.pack(0, 0, 0, 0, wire.RT_TABLE_MAIN, 0, 0, 0, 0)
     return message(wire.RTM_GETROUTE, 0, header, number(wire.RTA_TABLE, wire.RT_TABLE_MAIN))

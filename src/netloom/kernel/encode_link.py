@@ -111,6 +111,16 @@ def delete(index: int) -> bytes:
     return message(wire.RTM_DELLINK, 0, _header(index))
 
 
+def join_group(index: int, group: int) -> bytes:
+    """Put a link into a group."""
+    return message(wire.RTM_NEWLINK, 0, _header(index), number(wire.IFLA_GROUP, group))
+
+
+def delete_group(group: int) -> bytes:
+    """Delete all links of a group."""
+    return message(wire.RTM_DELLINK, 0, _header(), number(wire.IFLA_GROUP, group))
+
+
 def _header(index: int = 0, is_up: bool | None = None) -> bytes:
     change = 0 if is_up is None else wire.IFF_UP
     return wire.LINK_HEADER.pack(0, 0, index, wire.IFF_UP if is_up else 0, change)

@@ -122,13 +122,8 @@ def _read(netlink: Netlink, peer: Peer) -> list[KernelObject]:
     return [
         *decode.addresses(netlink.dump(encode.dump_addresses(), "addresses"), own),
         *decode.neighbours(netlink.dump(encode.dump_neighbours(), "neighbours"), own),
-        *decode.routes(_route_dumps(netlink), names),
+        *decode.routes(netlink.dump(encode.dump_routes(), "routes"), names),
     ]
-
-
-def _route_dumps(netlink: Netlink) -> Iterable[bytes]:
-    for family in encode.AF.values():
-        yield from netlink.dump(encode.dump_routes(family), "routes")
 
 
 def _stands(obj: encode.Bulk, standing: Iterable[KernelObject]) -> bool:

@@ -7,8 +7,11 @@ nothing of it when the ADD failed.
 from __future__ import annotations
 
 import errno
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import groupby
 
 from netloom.kernel import decode, encode_link, interior, refusals
 from netloom.kernel.encode_link import Surroundings
@@ -29,18 +32,24 @@ class Links:
         self._lookup = lookup
         self._known = known
 
-    def apply(self, change: Change) -> NetloomError | None:
-        """Carry out one change; return what stood against it."""
-        with self._known.changing_link:
-            try:
-                if change.verb is Verb.DELETE:
-                    self._delete(change)
-                elif change.verb is Verb.REPLACE:
-                    self._replace(change)
-                else:
-                    self._add(change)
-            except NetloomError as error:
-                return error
+    def apply(self, changes: Sequence[Change]) -> Iterator[NetloomError | None]:
+        """Carry out changes in order; yield what stood against each."""
+        for verb, run in groupby(changes, key=lambda change: change.verb):
+            if verb is Verb.DELETE:
+                with self._known.changing_link:
+                    verdicts = self._delete(list(run))
+                yield from verdicts
+                continue
+            for change in run:
+                with self._known.changing_link:
+                    verdict = self._try(self._add if verb is Verb.ADD else self._replace, change)
+                yield verdict
+
+    def _try(self, step: Callable[[Change], None], change: Change) -> NetloomError | None:
+        try:
+            step(change)
+        except NetloomError as error:
+            return error
         return None
 
     def _add(self, change: Change) -> None:
@@ -128,22 +137,53 @@ class Links:
             requests.append(encode_link.hairpin(standing.index, link.hairpin))
         return requests
 
-    def _delete(self, change: Change) -> None:
+    def _delete(self, changes: Sequence[Change]) -> list[NetloomError | None]:
+        """Delete links, all together: the kernel waits for its readers once, not once for each."""
+        verdicts: list[NetloomError | None] = [None] * len(changes)
+        doomed: dict[int, int] = {}
+        for place, change in enumerate(changes):
+            try:
+                if index := self._doomed(change):
+                    doomed[place] = index
+            except NetloomError as error:
+                verdicts[place] = error
+        for place in doomed:
+            name = _link_of(changes[place]).name
+            self._known.links.pop(name, None)
+            self._lookup.learn(name, 0)
+        if len(doomed) > 1 and self._delete_together(list(doomed.values())):
+            return verdicts
+        for place, index in doomed.items():
+            (ack,) = self._netlink.send([encode_link.delete(index)])
+            if ack.errno and not refusals.is_absent(changes[place], ack):
+                verdicts[place] = refusals.refusal(changes[place], ack)
+        return verdicts
+
+    def _doomed(self, change: Change) -> int:
+        """Return the number of the link to delete; 0 when it is gone already."""
         link = _link_of(change)
         standing = self._lookup.find(link.name)
         if standing is None or (link.index and link.index != standing.index):
-            return  # ours is gone; one of the same name may have come since
+            return 0  # ours is gone; one of the same name may have come since
         if not link.index and not _may_touch(change, standing):
             raise refusals.link_conflict(link, standing)
-        ack = self._remove(link.name, standing.index)
-        if ack.errno and not refusals.is_absent(change, ack):
-            raise refusals.refusal(change, ack)
+        return standing.index
 
-    def _remove(self, name: str, index: int) -> Ack:
+    def _delete_together(self, indexes: Sequence[int]) -> bool:
+        """Put links into a group of their own and delete the group; False when one may be left.
+
+        The group has a number that nobody has chosen: nobody else's link can be in it.
+        """
+        group = secrets.randbits(30) + (1 << 30)
+        requests = [encode_link.join_group(index, group) for index in indexes]
+        *joined, deleted = self._netlink.send([*requests, encode_link.delete_group(group)])
+        return not deleted.errno and all(ack.errno in (0, errno.ENODEV) for ack in joined)
+
+    def _remove(self, name: str, index: int) -> None:
         self._known.links.pop(name, None)
         self._lookup.learn(name, 0)
-        (ack,) = self._netlink.send([encode_link.delete(index)]) if index else (Ack(),)
-        return ack
+        if index:
+            self._netlink.send([encode_link.delete(index)])
 
     def _index_of(self, change: Change, name: str) -> int:
         """Return the number of a link that ``change`` leans on; 0 for none ("")."""

@@ -82,10 +82,7 @@ class RtKernel:
         return entries
 
     def _read_routes(self, names: dict[int, str]) -> list[Route]:
-        routes: list[Route] = []
-        for family in encode.AF.values():
-            routes += decode.routes(self._netlink.dump(encode.dump_routes(family), "routes"), names)
-        return routes
+        return decode.routes(self._netlink.dump(encode.dump_routes(), "routes"), names)
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Try every change in order; what is between two changes of links goes in bulk."""
@@ -93,7 +90,7 @@ class RtKernel:
         outcomes: list[Outcome] = []
         for run in _runs(changes):
             if isinstance(run[0].obj, Link):
-                outcomes += [Outcome(change, self._links.apply(change)) for change in run]
+                outcomes += map(Outcome, run, self._links.apply(run))
             else:
                 outcomes += self._apply_bulk(run)
         return outcomes
