@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from netloom.drivers.cni import codes
+from netloom.drivers.cni.conflist import Conflist
 from netloom.drivers.cni.runtime import PluginFailed
 from netloom.kernel import namespaces
 from netloom.lab import agents
@@ -351,6 +352,19 @@ def test_gc_removes_the_containers_that_the_runtime_has_forgotten(
     assert world.endpoints() == 1
 
 
+def test_gc_for_one_configuration_leaves_the_containers_of_another(
+    world: World, make_box: MakeBox, tmp_path: Path
+) -> None:
+    podman = chain(version="1.1.0")
+    kubelet = Conflist.parse({**podman.source, "name": "other"})
+    mine, theirs = make_box(), make_box()
+    world.add(podman, mine)
+    world.add(kubelet, theirs)
+    world.runtime().gc(podman, set())
+    assert mine.addresses() == []
+    assert theirs.addresses() != []
+
+
 def test_with_the_agent_killed_calls_say_try_again_and_then_do(
     world: World, make_box: MakeBox
 ) -> None:
@@ -358,11 +372,12 @@ def test_with_the_agent_killed_calls_say_try_again_and_then_do(
     first, second = make_box(), make_box()
     address = world.add(conflist, first)["ips"][0]["address"].partition("/")[0]
     agents.stop(world.host.home, signal.SIGKILL)
+    hasty = world.runtime(NETLOOM_CNI_PATIENCE="0")
     for action, code in (
-        (lambda: world.runtime().add(conflist, second.id, second.netns), 11),
-        (lambda: world.runtime().delete(conflist, first.id, first.netns), 11),
-        (lambda: world.runtime().check(conflist, first.id, first.netns), 11),
-        (lambda: world.runtime().status(conflist), 50),
+        (lambda: hasty.add(conflist, second.id, second.netns), 11),
+        (lambda: hasty.delete(conflist, first.id, first.netns), 11),
+        (lambda: hasty.check(conflist, first.id, first.netns), 11),
+        (lambda: hasty.status(conflist), 50),
     ):
         failure = refused(world, action)
         assert failure.code == code
@@ -373,6 +388,19 @@ def test_with_the_agent_killed_calls_say_try_again_and_then_do(
     world.add(conflist, second)
     world.runtime().delete(conflist, first.id, first.netns)
     assert first.addresses() == []
+
+
+def test_a_call_made_while_the_agent_is_restarted_is_served_by_the_next_one(
+    world: World, box: Box
+) -> None:
+    agents.stop(world.host.home, signal.SIGKILL)
+    patient = world.runtime(NETLOOM_CNI_PATIENCE="30")
+    world.added.append((chain(), box))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(patient.add, chain(), box.id, box.netns)
+        world.host.start_agent()
+        result = call.result()
+    assert box.addresses() == [result["ips"][0]["address"].partition("/")[0]]
 
 
 def test_sixteen_callers_at_once_never_share_an_address(world: World, make_box: MakeBox) -> None:
