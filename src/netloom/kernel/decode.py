@@ -29,7 +29,12 @@ _neighbour_header = wire.NEIGHBOUR_HEADER.unpack_from
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 _NDA_DST, _NDA_LLADDR = wire.NDA_DST, wire.NDA_LLADDR
 _LINK_LOCAL = bytes.fromhex("fe80") + bytes(14)
-_RARE = frozenset({wire.RTA_METRICS, wire.RTA_VIA, wire.RTA_MULTIPATH})
+#: With and without the mark of nested attributes, which kernels leave out where they always did.
+_RARE = {
+    kind | mark: kind
+    for kind in (wire.RTA_METRICS, wire.RTA_VIA, wire.RTA_MULTIPATH)
+    for mark in (0, wire.NLA_F_NESTED)
+}
 
 
 @lru_cache(maxsize=1 << 16)
@@ -173,7 +178,7 @@ def routes(payloads: Iterable[bytes], names: Mapping[int, str]) -> list[Route]:
             elif what == _RTA_TABLE:
                 (table,) = _u32(payload, position + 4)
             elif what in _RARE:
-                rare[what] = payload[position + 4 : position + size]
+                rare[_RARE[what]] = payload[position + 4 : position + size]
             position += (size + 3) & ~3
         if table != wire.RT_TABLE_MAIN or destination == _LINK_LOCAL:
             continue

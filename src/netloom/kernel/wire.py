@@ -59,7 +59,7 @@ NDA_DST, NDA_LLADDR, NDA_IFINDEX = 1, 2, 8
 NTF_SELF = 0x02
 NUD_PERMANENT = 0x80
 
-_NLA_F_NESTED = 0x8000
+NLA_F_NESTED = 0x8000
 _NLA_TYPE_MASK = 0x3FFF
 
 
@@ -81,7 +81,7 @@ def text(kind: int, value: str) -> bytes:
 
 def nest(kind: int, *parts: bytes) -> bytes:
     """Return an attribute that holds attributes."""
-    return attribute(kind | _NLA_F_NESTED, b"".join(parts))
+    return attribute(kind | NLA_F_NESTED, b"".join(parts))
 
 
 def message(kind: int, flags: int, *parts: bytes) -> bytes:
