@@ -9,7 +9,8 @@ from typing import Any
 
 from netloom.lab import wiring
 from netloom.lab.documents import load_document
-from netloom.lab.lab import Lab, LabHost
+from netloom.lab.host import LabHost
+from netloom.lab.lab import Lab
 from netloom.lab.place import Place
 from netloom.lab.waiting import wait_until
 
@@ -93,7 +94,7 @@ def test_3_a_node_that_joins_is_routed_to_and_one_that_leaves_no_more(lab_up) ->
     one.start_agent()
     before = set(routes(one))
     three.start_agent()
-    block = three.status()["networks"][0]["blocks"][0]["cidr"]
+    (block,) = wait_until(three.blocks, deadline_s=20, what="the block of node3")
     wait_until(lambda: block in routes(one), deadline_s=20, what="the route to node3")
     assert block not in before
     assert routes(one)[block]["gateway"] == "10.0.12.9"

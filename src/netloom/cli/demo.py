@@ -22,7 +22,8 @@ from netloom.cli.lab import example
 if TYPE_CHECKING:
     from types import FrameType
 
-    from netloom.lab.lab import Lab, LabContainer, LabHost
+    from netloom.lab.host import LabContainer, LabHost
+    from netloom.lab.lab import Lab
     from netloom.lab.repair import Damage
 
 WIDTH = 92
@@ -126,7 +127,7 @@ def _start_containers(story: Story, lab: Lab) -> list[LabContainer]:
     for host in lab.hosts:
         made = [host.run(name) for name in CONTAINERS]
         containers += made
-        block = host.status()["networks"][0]["blocks"][0]["cidr"]
+        block = ", ".join(host.blocks())
         names = "   ".join(f"{one.name} {click.style(one.address, fg='yellow')}" for one in made)
         underlay = click.style(host.underlay, fg="blue")
         story.say(f"   {host.name}  {underlay}   block {block:15}  {names}")

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from netloom.model.errors import Conflict, Unavailable
 #: The CNI executable's name.
 PLUGIN = "netloom-cni"
 READY_PATIENCE_S = 30.0
+PROBLEM_PATIENCE_S = 5.0
 STOP_PATIENCE_S = 10.0
 ANSWER_PATIENCE_S = 5.0
 
@@ -115,25 +117,30 @@ def start(home: Home) -> Process:
     return process
 
 
-def wait_ready(home: Home, patience_s: float = READY_PATIENCE_S) -> Mapping[str, Any]:
-    """Return the agent's first status that says ready.
+def wait_ready(home: Home, patience_s: float = READY_PATIENCE_S) -> dict[str, Any]:
+    """Return the agent's status when it is ready, or has had problems for a few seconds.
 
-    Raises Unavailable when the process ends or the patience does, with the log's last lines.
+    What is wrong then is for the user to see, on a host that stands. Raises Unavailable when the
+    process ends or the patience does, with the log's last lines.
     """
+    began = time.monotonic()
 
-    def look() -> Mapping[str, Any] | None:
+    def look() -> dict[str, Any] | None:
         if home.process is None:
             raise Unavailable(f"the agent of {home.host} ended", hint=last_words(home))
         try:
             answer = status(home)
         except Unavailable:
             return None
-        return answer if answer.get("ready") else None
+        stuck = answer["problems"] and time.monotonic() - began > PROBLEM_PATIENCE_S
+        return answer if answer["ready"] or stuck else None
 
     try:
-        return wait_until(look, deadline_s=patience_s, what=f"the agent of {home.host}") or {}
+        answer = wait_until(look, deadline_s=patience_s, what=f"the agent of {home.host}")
     except Unavailable as error:
         raise Unavailable(str(error), hint=error.hint or last_words(home)) from None
+    assert answer is not None
+    return answer
 
 
 def stop(home: Home, number: signal.Signals = signal.SIGTERM) -> None:

@@ -19,107 +19,24 @@ from types import TracebackType
 from typing import Any, Self
 
 from netloom.core import definition
-from netloom.lab import agents, containers, faults, listing, record, teardown, wiring
+from netloom.lab import faults, listing, record, teardown, wiring
 from netloom.lab.agents import Home
-from netloom.lab.containers import Known, Wanted, parse_port
+from netloom.lab.host import SETTLE_PATIENCE_S, LabHost
 from netloom.lab.names import parse_lab_name
 from netloom.lab.place import Place
 from netloom.lab.processes import Process, myself
 from netloom.lab.record import BUILDING, UP, Record
 from netloom.lab.topology import Container, Node, Topology
-from netloom.model.addr import parse_address
 from netloom.model.datastore import Put, Transaction
-from netloom.model.errors import Conflict, InvalidConfig, NotPermitted
+from netloom.model.errors import Conflict, InvalidConfig, NotPermitted, Unavailable
 from netloom.model.fields import nearest
 from netloom.model.host import Block
-from netloom.model.keys import block_key, network_key
+from netloom.model.keys import CLUSTER, block_key, network_key
 from netloom.model.network import Network
 from netloom.store.sqlite import SqliteStore
 
 Progress = Callable[[str], None]
 _TOOLS = ("ip", "nsenter")
-
-
-class LabContainer(Place):
-    """A container; ``known`` is what its host's agent gave it."""
-
-    def __init__(self, home: Home, known: Known) -> None:
-        netns = wiring.namespace(home.lab, home.host, known.name)
-        super().__init__(f"{home.host}/{known.name}", netns, home.environment())
-        self.known = known
-
-    @property
-    def addresses(self) -> list[str]:
-        """The container's addresses without prefix length, in the agent's order."""
-        return [address.partition("/")[0] for address in self.known.addresses]
-
-    @property
-    def address(self) -> str:
-        """The first of its addresses."""
-        return self.addresses[0]
-
-
-class LabHost(Place):
-    """A host, its agent and its containers."""
-
-    def __init__(self, lab: Lab, node: Node) -> None:
-        self.home = Home(lab.name, node.name)
-        super().__init__(node.name, wiring.namespace(lab.name, node.name), self.home.environment())
-        self.node = node
-        self._networks = [network.name for network in lab.topology.networks]
-
-    @property
-    def underlay(self) -> str:
-        """The host's first address on the underlay."""
-        return str(self.node.interfaces[0].addresses[0].ip)
-
-    @property
-    def agent(self) -> Process | None:
-        """The agent's process if it is alive."""
-        return self.home.process
-
-    def start_agent(self) -> None:
-        """Start the agent and return when it is ready."""
-        agents.start(self.home)
-        agents.wait_ready(self.home)
-
-    def status(self) -> dict[str, Any]:
-        """Return the agent's status. Raises Unavailable."""
-        return agents.status(self.home)
-
-    def run(
-        self,
-        name: str,
-        *,
-        networks: Sequence[str] = (),
-        ips: Sequence[str] = (),
-        ports: Sequence[str] = (),
-        command: Sequence[str] = (),
-    ) -> LabContainer:
-        """Make a container, attached through the CNI executable; ``networks`` () means the first.
-
-        Raises Conflict, InvalidConfig, and what the executable reports.
-        """
-        wanted = Wanted(
-            name,
-            tuple(networks) or tuple(self._networks[:1]) or ("default",),
-            tuple(parse_address(text, "--ip") for text in ips),
-            tuple(parse_port(text) for text in ports),
-            tuple(command),
-        )
-        return LabContainer(self.home, containers.run(self.home, wanted))
-
-    def container(self, name: str) -> LabContainer:
-        """Return a container by name. Raises InvalidConfig with the nearest name."""
-        return LabContainer(self.home, containers.find(self.home, name))
-
-    def containers(self) -> list[LabContainer]:
-        """Return the host's containers, sorted by name."""
-        return [LabContainer(self.home, known) for known in containers.every(self.home).values()]
-
-    def remove(self, name: str) -> None:
-        """Detach and remove a container."""
-        containers.remove(self.home, name)
 
 
 class Lab:
@@ -183,11 +100,11 @@ class Lab:
     @property
     def hosts(self) -> list[LabHost]:
         """The hosts in the topology's order."""
-        return [LabHost(self, node) for node in self.topology.hosts]
+        return [self._host(node) for node in self.topology.hosts]
 
     def host(self, name: str) -> LabHost:
         """Return a host. Raises InvalidConfig with the nearest name."""
-        return LabHost(self, self._node(name, self.topology.hosts, "host"))
+        return self._host(self._node(name, self.topology.hosts, "host"))
 
     def node(self, name: str) -> Place:
         """Return a host or a router as a place. Raises InvalidConfig with the nearest name."""
@@ -237,6 +154,21 @@ class Lab:
         """Open the hosts' common store; the caller closes it."""
         return SqliteStore(str(record.directory(self.name) / "store" / "cluster.db"))
 
+    def settle(self, patience_s: float = SETTLE_PATIENCE_S) -> None:
+        """Return when each running agent's kernel holds what the store says now.
+
+        Raises Unavailable naming the host that does not get there.
+        """
+        store = self.store()
+        try:
+            entries = store.list(CLUSTER).entries
+        finally:
+            store.close()
+        revision = max((entry.mod_revision for entry in entries), default=0)
+        for host in self.hosts:
+            if host.agent:
+                host.wait_applied(revision, patience_s)
+
     def down(self) -> None:
         """Take the lab down; repeats are safe."""
         teardown.down(self.name)
@@ -258,7 +190,14 @@ class Lab:
         # One after the other: so h1 gets the first block, h2 the second, as in the tutorials.
         for host in self.hosts:
             progress(f"agent of {host.name}")
-            host.start_agent()
+            answer = host.start_agent()
+            if not answer["ready"]:
+                problems = "; ".join(problem["text"] for problem in answer["problems"])
+                progress(f"{host.name} is not ready: {problems}")
+        try:
+            self.settle()
+        except Unavailable as error:
+            progress(f"{error}: see `netloom status` there")
         for container in topology.containers:
             progress(f"container {container.host}/{container.name}")
             self._run(container)
@@ -285,6 +224,9 @@ class Lab:
             ports=container.ports,
             command=container.command,
         )
+
+    def _host(self, node: Node) -> LabHost:
+        return LabHost(self.name, node, [network.name for network in self.topology.networks])
 
     def _node(self, name: str, nodes: Sequence[Node], what: str) -> Node:
         for node in nodes:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
-from netloom.lab.lab import LabContainer
+from netloom.lab.host import LabContainer
 
 _TIME = re.compile(r"time[=<]([0-9.]+) ms")
 #: So many pings at once: more would only measure how long they wait for a processor.
