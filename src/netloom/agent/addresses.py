@@ -46,7 +46,10 @@ class AddressBook:
     def __init__(self, journal: Store, now: Callable[[], str] = utc_now) -> None:
         self._journal = journal
         self._now = now
-        self._lock = threading.RLock()
+        #: Held by the one thread that changes the book, also while the journal writes.
+        self._writing = threading.Lock()
+        #: Held for moments only, to look at the index or to change it.
+        self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._listeners: list[Callable[[], None]] = []
         self._version = 0
@@ -153,8 +156,8 @@ class AddressBook:
             self._doubtful.add(put.key)
             revision = self._commit([put, *erased], [Compare(put.key, 0)])
             self._doubtful.discard(put.key)
-            self._index.put(records.record_of(endpoint, revision))
-            self._touched()
+            with self._touching():
+                self._index.put(records.record_of(endpoint, revision))
         return endpoint
 
     def confirm(self, handle: str) -> Endpoint:
@@ -175,8 +178,8 @@ class AddressBook:
             endpoint = replace(record.endpoint, attached=True)
             put = records.write_endpoint(endpoint)
             revision = self._commit([put], [Compare(put.key, record.revision)])
-            self._index.put(records.record_of(endpoint, revision))
-            self._touched()
+            with self._touching():
+                self._index.put(records.record_of(endpoint, revision))
         return endpoint
 
     def release(self, handle: str) -> Endpoint | None:
@@ -192,10 +195,10 @@ class AddressBook:
             marks = list(zip(record.addresses, range(self._index.order + 1, 1 << 62), strict=False))
             freed = [records.write_freed(record.network, *mark) for mark in marks]
             self._commit([Delete(record.key), *freed], [Compare(record.key, record.revision)])
-            self._index.drop(record, marks)
+            with self._touching():
+                self._index.drop(record, marks)
             # Where the journal held an address twice, the other holder must come to light.
             self._stale = self._index.doubled
-            self._touched()
         return record.endpoint
 
     def remember_blocks(self, blocks: Iterable[Block]) -> None:
@@ -220,9 +223,10 @@ class AddressBook:
             operations += [records.erase_freed(network, address) for network, address in stray]
             for start in range(0, len(operations), _BATCH):
                 self._commit(operations[start : start + _BATCH], [])
-            index.blocks = wanted
-            for network, address in stray:
-                index.ledger(network).forget(address)
+            with self._lock:
+                index.blocks = wanted
+                for network, address in stray:
+                    index.ledger(network).forget(address)
 
     # The journal.
 
@@ -231,7 +235,7 @@ class AddressBook:
         """Let one thread at a time change the book; tell the listeners once it is done."""
         before = after = 0
         try:
-            with self._lock:
+            with self._writing:
                 before = self._version
                 try:
                     self._recover()
@@ -243,6 +247,14 @@ class AddressBook:
                 for listener in tuple(self._listeners):
                     listener()
 
+    @contextmanager
+    def _touching(self) -> Iterator[None]:
+        """Change the index as one step for those who ask, and wake who waits."""
+        with self._changed:
+            yield
+            self._version += 1
+            self._changed.notify_all()
+
     def _recover(self) -> None:
         """After a write whose outcome is unknown: take back what nobody was promised, read again.
 
@@ -253,9 +265,10 @@ class AddressBook:
         if self._doubtful:
             self._commit([Delete(key) for key in sorted(self._doubtful)], [])
             self._doubtful.clear()
-        self._index = Index(records.read(self._journal))
+        index = Index(records.read(self._journal))
         self._stale = False
-        self._touched()
+        with self._touching():
+            self._index = index
 
     def _commit(self, operations: Sequence[Put | Delete], compares: Sequence[Compare]) -> int:
         # However this ends, nobody trusts the index before it was seen to succeed.
@@ -269,10 +282,6 @@ class AddressBook:
             )
         self._stale = False
         return outcome.revision
-
-    def _touched(self) -> None:
-        self._version += 1
-        self._changed.notify_all()
 
 
 def _check_key_parts(draft: Endpoint) -> None:

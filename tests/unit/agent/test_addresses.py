@@ -15,7 +15,7 @@ from tests.unit.memory_store import Died, FaultyStore, MemoryStore
 from netloom.agent.addresses import AddressBook
 from netloom.core.ipam.supply import NeedBlock, Supply
 from netloom.model.addr import IPAddress
-from netloom.model.datastore import Delete, Put, Store, Transaction
+from netloom.model.datastore import Committed, Delete, Put, Store, Transaction
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import Conflict, Exhausted, InvalidConfig, Unavailable
 from netloom.model.host import Block, Reservation
@@ -434,6 +434,39 @@ def test_asking_works_while_the_journal_does_not() -> None:
             book.reserve(draft("c2"), BARE)
     assert [each.handle for each in book.endpoints()] == ["blue.c1.eth0"]
     assert book.find("c1", "eth0", "") is not None
+
+
+def test_asking_does_not_wait_for_a_journal_that_hangs() -> None:
+    writing, go_on = threading.Event(), threading.Event()
+
+    class Hanging(MemoryStore):
+        def commit(self, transaction: Transaction) -> Committed:
+            writing.set()
+            assert go_on.wait(30)
+            return super().commit(transaction)
+
+    book = AddressBook(Hanging())
+    writer = threading.Thread(target=lambda: book.reserve(draft("c1"), BARE))
+    writer.start()
+    assert writing.wait(30)
+    seen: list[object] = []
+
+    def ask() -> None:
+        seen.append(book.endpoints())
+        seen.append(book.find("c1", "eth0", ""))
+        seen.append(book.holder("blue", ip_address("10.244.0.0")))
+        seen.append(book.usage(BARE)[0].in_use)
+        seen.append(book.wait_beyond(book.version, 0))
+
+    reader = threading.Thread(target=ask)
+    reader.start()
+    reader.join(30)
+    stuck = reader.is_alive()
+    go_on.set()
+    writer.join(30)
+    assert not stuck, "asking waited for the journal"
+    assert seen == [(), None, None, 0, 0]
+    assert len(book.endpoints()) == 1
 
 
 def test_another_hand_on_the_journal_is_noticed_and_the_book_goes_on(
