@@ -17,6 +17,7 @@ from netloom.model.addr import Family, IPNetwork, parse_network
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
 
+_DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 ADDRESSING_MODES = ("host-block", "on-demand")
 MIN_MTU = {4: 576, 6: 1280}
@@ -31,6 +32,29 @@ def parse_name(text: object, where: str) -> str:
             field=where,
             value=text,
             hint="use lower-case letters, digits, '-' and '.', at most 63, e.g. 'blue'",
+        )
+    return text
+
+
+def parse_device(text: object, where: str, most: int = 15) -> str:
+    """Return an interface name of at most ``most`` characters. Raises InvalidConfig.
+
+    Narrower than the kernel's rule: no '%', which asks the kernel for a number, and neither of
+    the two names that mean every interface in ``/proc/sys/net``.
+    """
+    if not isinstance(text, str) or not _DEVICE.fullmatch(text) or len(text) > most:
+        raise InvalidConfig(
+            f"{where}: {text!r} is not a device name",
+            field=where,
+            value=text,
+            hint=f"use letters, digits, '_', '-' and '.', at most {most}, e.g. cni0",
+        )
+    if text in ("all", "default", "lo"):
+        raise InvalidConfig(
+            f"{where}: {text!r} has a meaning of its own and cannot be a device of ours",
+            field=where,
+            value=text,
+            hint="choose another name, e.g. cni0",
         )
     return text
 

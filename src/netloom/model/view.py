@@ -55,7 +55,9 @@ class HostFacts:
     ``underlay`` maps a family to (interface name, its address with prefix length); ``reason`` says
     why that one was chosen. ``routes`` are the host's own routes and connected networks that are
     not ours, for collision checks: (cidr, device). ``mtu_bytes`` is the underlay interface's.
-    ``vxlans`` are vxlan devices of others: (name, VNI, port).
+    ``vxlans`` are vxlan devices of others: (name, VNI, port). ``candidates`` is all that could be
+    the underlay: (interface name, its address, its MTU). ``makeshift`` are the families for which
+    nothing better was found: no default route of their own leads over the chosen one.
     """
 
     underlay: Mapping[Family, tuple[str, IPInterface]] = field(
@@ -65,6 +67,8 @@ class HostFacts:
     reason: str = ""
     routes: tuple[tuple[IPNetwork, str], ...] = ()
     vxlans: tuple[tuple[str, int, int], ...] = ()
+    candidates: tuple[tuple[str, IPInterface, int], ...] = ()
+    makeshift: frozenset[Family] = frozenset()
 
     def underlay_address(self, family: Family) -> IPAddress | None:
         """Return this host's underlay address of one family, if it has one."""
