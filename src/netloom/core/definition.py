@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any
 
+from netloom.core.attach.contract import Attachment
 from netloom.core.attach.table import ATTACHMENTS
+from netloom.core.backends.contract import Backend
 from netloom.core.backends.table import BACKENDS
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import nearest
@@ -28,26 +31,27 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def preset(name: str) -> dict[str, Any]:
-    """Return a preset's fields. Raises InvalidConfig with the nearest name."""
+def preset(name: str, where: str = "preset") -> dict[str, Any]:
+    """Return a preset's fields, the caller's own. Raises InvalidConfig with the nearest name."""
     if name not in PRESETS:
         raise InvalidConfig(
-            f"preset: unknown preset {name!r}",
-            field="preset",
+            f"{where}: unknown preset {name!r}",
+            field=where,
             value=name,
             hint=nearest(name, PRESETS),
         )
-    return dict(PRESETS[name])
+    return deepcopy(dict(PRESETS[name]))
 
 
 def parse(data: Any, where: str = "") -> Network:
-    """Parse a definition and check its choices; ``preset`` fills fields that are absent.
+    """Parse a definition and check its choices; ``preset`` fills fields that are absent or null.
 
     Raises InvalidConfig naming field, value and remedy.
     """
     if isinstance(data, Mapping) and "preset" in data:
-        rest = {key: value for key, value in data.items() if key != "preset"}
-        data = {**preset(str(data["preset"])), **rest}
+        given = {k: v for k, v in data.items() if k != "preset" and v is not None}
+        base = preset(str(data["preset"]), f"{where}.preset" if where else "preset")
+        data = {**base, **given}
     network = Network.parse(data, where)
     check_choices(network, where)
     return network
@@ -56,18 +60,9 @@ def parse(data: Any, where: str = "") -> Network:
 def check_choices(network: Network, where: str = "") -> None:
     """Check the type and options of every choice. Raises InvalidConfig."""
     dot = f"{where}." if where else ""
-    for field, choice, table in (
-        ("backend", network.backend, BACKENDS),
-        ("attachment", network.attachment, ATTACHMENTS),
-    ):
-        if choice.type not in table:
-            raise InvalidConfig(
-                f"{dot}{field}.type: unknown {field} {choice.type!r}",
-                field=f"{dot}{field}.type",
-                value=choice.type,
-                hint=nearest(choice.type, table),
-            )
-        table[choice.type].parse(choice.options, f"{dot}{field}")
+    backend, attachment = _implementations(network, dot)
+    backend.parse(network.backend.options, f"{dot}backend")
+    attachment.parse(network.attachment.options, f"{dot}attachment")
     if network.policy.type != "none":
         raise InvalidConfig(
             f"{dot}policy.type: unknown policy {network.policy.type!r}",
@@ -75,45 +70,86 @@ def check_choices(network: Network, where: str = "") -> None:
             value=network.policy.type,
             hint=nearest(network.policy.type, ("none",)),
         )
+    things = [thing for _, thing in _claims(network)]
+    for field, thing in _claims(network):
+        if things.count(thing) > 1:
+            raise InvalidConfig(
+                f"{dot}{field}: {thing} is wanted twice by this network",
+                field=f"{dot}{field}",
+                value=thing,
+                hint=f"choose another {field}",
+            )
     _check_room(network, dot)
 
 
+def _implementations(network: Network, dot: str = "") -> tuple[Backend, Attachment]:
+    for field, choice, known in (
+        ("backend", network.backend, tuple(BACKENDS)),
+        ("attachment", network.attachment, tuple(ATTACHMENTS)),
+    ):
+        if choice.type not in known:
+            raise InvalidConfig(
+                f"{dot}{field}.type: unknown {field} {choice.type!r}",
+                field=f"{dot}{field}.type",
+                value=choice.type,
+                hint=nearest(choice.type, known),
+            )
+    return BACKENDS[network.backend.type], ATTACHMENTS[network.attachment.type]
+
+
 def _check_room(network: Network, dot: str) -> None:
-    bits = ATTACHMENTS[network.attachment.type].least_host_bits
+    backend, attachment = _implementations(network)
+    bits = max(attachment.least_host_bits, backend.least_host_bits)
+    who = (
+        ("attachment", network.attachment.type)
+        if attachment.least_host_bits == bits
+        else ("backend", network.backend.type)
+    )
     for index, pool in enumerate(network.pools):
         most = pool.cidr.max_prefixlen - bits
         if pool.block_size > most:
             raise InvalidConfig(
                 f"{dot}pools[{index}].blockSize: a /{pool.block_size} block has no room for a "
-                f"container beside what attachment {network.attachment.type} needs",
+                f"container beside what {' '.join(who)} needs",
                 field=f"{dot}pools[{index}].blockSize",
                 value=pool.block_size,
-                hint=f"choose at most {most}, or another attachment",
+                hint=f"choose at most {most}, or another {who[0]}",
             )
 
 
 def check_against(network: Network, others: Iterable[Network]) -> None:
-    """Refuse what cannot stand beside the other networks. Raises InvalidConfig naming both."""
+    """Refuse what cannot stand beside the other networks. Raises InvalidConfig naming both.
+
+    Of another network that this version cannot do, only the pools count.
+    """
     for other in others:
         if other.name == network.name:
             continue
         _refuse_shared_pool(network, other)
-        for field, value in sorted(_claims(network) & _claims(other)):
-            raise InvalidConfig(
-                f"{field}: {value} is used by network {other.name} already",
-                field=field,
-                value=value,
-                hint="choose another",
-            )
+        try:
+            taken = {thing for _, thing in _claims(other)}
+        except InvalidConfig:
+            continue
+        for field, thing in _claims(network):
+            if thing in taken:
+                raise InvalidConfig(
+                    f"{field}: {thing} is used by network {other.name} already",
+                    field=field,
+                    value=thing,
+                    hint=f"choose another {field}",
+                )
 
 
-def _claims(network: Network) -> set[tuple[str, str]]:
-    """Return what a network's choices take on each host that no other network may have."""
-    backend = BACKENDS[network.backend.type].claims(network.backend.options)
-    attachment = ATTACHMENTS[network.attachment.type].claims(network.attachment.options)
-    return {(f"backend.{name}", value) for name, value in backend} | {
-        (f"attachment.{name}", value) for name, value in attachment
-    }
+def _claims(network: Network) -> list[tuple[str, str]]:
+    """Return (field, thing) for what a network takes on each host and no other may have."""
+    backend, attachment = _implementations(network)
+    return [
+        *((f"backend.{name}", thing) for name, thing in backend.claims(network.backend.options)),
+        *(
+            (f"attachment.{name}", thing)
+            for name, thing in attachment.claims(network.attachment.options)
+        ),
+    ]
 
 
 def _refuse_shared_pool(network: Network, other: Network) -> None:

@@ -16,6 +16,7 @@ from netloom.core.attach.contract import Part, Place, PreparedAttachment
 from netloom.core.attach.table import ATTACHMENTS
 from netloom.core.backends.contract import Prepared, Reach, Side
 from netloom.core.backends.table import BACKENDS
+from netloom.core.definition import check_against, check_choices
 from netloom.core.limits import qdiscs
 from netloom.core.published import loopback_sysctls
 from netloom.model.addr import IPAddress
@@ -57,13 +58,20 @@ class Desired:
     hold: bool = False
 
 
+_Reaches = dict[tuple[str, int, int], tuple[Host, Block, Reach]]
+
+
 @dataclass(slots=True)
 class Memory:
     """Results kept between calls, found again by identity of their inputs."""
 
-    prepared: dict[str, Prepared] = field(default_factory=dict)
-    reaches: dict[tuple[str, int, int], tuple[Host, Block, Reach]] = field(default_factory=dict)
-    parts: dict[str, tuple[Endpoint, PreparedAttachment, Part]] = field(default_factory=dict)
+    standing: dict[str, Standing] = field(default_factory=dict)
+    reaches: _Reaches = field(default_factory=dict)
+    parts: dict[str, tuple[Endpoint, Standing, Part, tuple[Problem, ...]]] = field(
+        default_factory=dict
+    )
+    rival_inputs: object = None
+    rivals: Mapping[str, InvalidConfig] = field(default_factory=dict)
     firewall_inputs: object = None
     firewall: Mapping[str, KernelObject] = field(default_factory=dict)
 
@@ -78,27 +86,42 @@ class _Draft:
     hold: bool = False
 
 
+@dataclass(slots=True)
+class _Holders:
+    """One network's confirmed blocks: this host's own, and the other hosts'."""
+
+    own: list[Block] = field(default_factory=list)
+    peers: list[tuple[Host, Block]] = field(default_factory=list)
+
+
 def desired(view: View, memory: Memory | None = None) -> Desired:
     """Return what should be in this host's kernel according to ``view``."""
     memory = memory or Memory()
-    draft = _Draft()
-    peers = _peers_by_network(view)
-    kept: dict[tuple[str, int, int], tuple[Host, Block, Reach]] = {}
+    # Without an underlay nothing can be told about peers: what stands for them stays.
+    draft = _Draft(hold=not view.facts.underlay)
+    holders = _holders(view, draft)
+    rivals = _rivals(view, memory)
+    kept: _Reaches = {}
     for name, network in sorted(view.cluster.networks.items()):
+        held = holders.get(name) or _Holders()
         try:
-            standing = _stand(view, network, draft)
+            if name in rivals:
+                raise rivals[name]
+            standing = _stand(view, network, held.own, draft)
         except InvalidConfig as error:
             draft.problems.append(Problem("error", f"network {name}", str(error), error.hint))
             draft.hold = True
             continue
-        draft.standing[name] = standing
+        before = memory.standing.get(name)
+        if before == standing:
+            standing = before
+        elif before is None or before.backend != standing.backend:
+            memory.reaches = {k: v for k, v in memory.reaches.items() if k[0] != name}
+        memory.standing[name] = draft.standing[name] = standing
         draft.state.update(standing.backend.objects)
         draft.state.update(standing.attachment.objects)
         draft.problems.extend(standing.backend.problems)
-        if memory.prepared.get(name) != standing.backend:
-            memory.reaches = {k: v for k, v in memory.reaches.items() if k[0] != name}
-            memory.prepared[name] = standing.backend
-        _reach_peers(name, standing.backend, peers.get(name, ()), draft, (memory.reaches, kept))
+        _reach_peers(name, standing.backend, held.peers, draft, (memory.reaches, kept))
     memory.reaches = kept
     _attach(view, draft, memory)
     _firewall(view, draft, memory)
@@ -107,30 +130,69 @@ def desired(view: View, memory: Memory | None = None) -> Desired:
     )
 
 
-def _peers_by_network(view: View) -> dict[str, list[tuple[Host, Block]]]:
+def _holders(view: View, draft: _Draft) -> dict[str, _Holders]:
     hosts, own = view.cluster.hosts, view.host_id
-    peers: dict[str, list[tuple[Host, Block]]] = {}
+    holders: dict[str, _Holders] = {}
+    nobody: set[tuple[str, str]] = set()
     for block in view.cluster.blocks.values():
-        if block.host_id != own and block.confirmed:
-            host = hosts.get(block.host_id)
-            if host is not None:
-                peers.setdefault(block.network, []).append((host, block))
-    return peers
-
-
-def _stand(view: View, network: Network, draft: _Draft) -> Standing:
-    """Prepare one network. Raises InvalidConfig when it cannot stand on this host."""
-    collisions = list(_collisions(view, network))
-    if collisions and network.name not in view.admitted:
-        raise collisions[0]
-    for collision in collisions:
-        draft.problems.append(
-            Problem("warning", f"network {network.name}", str(collision), collision.hint)
+        if not block.confirmed:
+            continue
+        held = holders.get(block.network)
+        if held is None:
+            held = holders[block.network] = _Holders()
+        if block.host_id == own:
+            held.own.append(block)
+        elif (host := hosts.get(block.host_id)) is not None:
+            held.peers.append((host, block))
+        else:
+            nobody.add((block.host_id, block.network))
+    draft.problems += [
+        Problem(
+            "warning",
+            f"host {host_id}",
+            f"it holds a block of network {network} but has no record, so nothing leads there",
+            f"start its agent, or forget it: netloom host forget {host_id}",
         )
+        for host_id, network in sorted(nobody)
+    ]
+    return holders
+
+
+def _rivals(view: View, memory: Memory) -> Mapping[str, InvalidConfig]:
+    """Return the networks that this version does not know how to do, or that exclude each other.
+
+    Of two that do, the one that stands already stays, else the first by name.
+    """
+    inputs = (tuple(view.cluster.networks.values()), view.admitted)
+    if memory.rival_inputs != inputs:
+        memory.rival_inputs = inputs
+        memory.rivals = rivals = {}
+        accepted: list[Network] = []
+        for network in sorted(inputs[0], key=lambda n: (n.name not in view.admitted, n.name)):
+            try:
+                check_choices(network)
+                check_against(network, accepted)
+                accepted.append(network)
+            except InvalidConfig as error:
+                rivals[network.name] = error
+    return memory.rivals
+
+
+def _stand(view: View, network: Network, own: list[Block], draft: _Draft) -> Standing:
+    """Prepare one network. Raises InvalidConfig when it cannot stand on this host.
+
+    What stands already is not torn down for an objection that came up since: that is a problem.
+    """
     host = view.cluster.hosts.get(view.host_id) or Host(view.host_id, view.host_id)
-    blocks = view.own_blocks(network.name)
+    blocks = tuple(sorted(own, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
     backend = BACKENDS[network.backend.type].prepare(Side(network, host, view.facts, blocks))
-    _check_mtu(view, network, backend)
+    objections = [*_collisions(view, network), *_too_large(view, network, backend)]
+    if objections and network.name not in view.admitted:
+        raise objections[0]
+    draft.problems += [
+        Problem("warning", f"network {network.name}", str(objection), objection.hint)
+        for objection in objections
+    ]
     place = Place(network, view.host_id, blocks, backend.mtu_bytes)
     attachment = ATTACHMENTS[network.attachment.type].prepare(place)
     return Standing(network, blocks, backend, attachment)
@@ -158,38 +220,44 @@ def _is_underlay(view: View, device: str) -> bool:
     return any(device == name for name, _ in view.facts.underlay.values())
 
 
-def _check_mtu(view: View, network: Network, backend: Prepared) -> None:
+def _too_large(view: View, network: Network, backend: Prepared) -> list[InvalidConfig]:
+    """Return what is wrong with the MTU; of a host without underlay nothing is known."""
+    if not view.facts.underlay:
+        return []
     if network.mtu_bytes > backend.mtu_bytes:
-        raise InvalidConfig(
-            f"mtu: {network.mtu_bytes} is above what this host's underlay carries: its MTU "
-            f"{view.facts.mtu_bytes} leaves {backend.mtu_bytes} with {network.backend.type}",
-            field="mtu",
-            value=network.mtu_bytes,
-            hint=f"choose at most {backend.mtu_bytes}, or 0 for automatic",
-        )
+        return [
+            InvalidConfig(
+                f"mtu: {network.mtu_bytes} is above what this host's underlay carries: its MTU "
+                f"{view.facts.mtu_bytes} leaves {backend.mtu_bytes} with {network.backend.type}",
+                field="mtu",
+                value=network.mtu_bytes,
+                hint=f"choose at most {backend.mtu_bytes}, or 0 for automatic",
+            )
+        ]
     least = max(MIN_MTU[family] for family in network.families)
-    if view.facts.underlay and backend.mtu_bytes < least:
-        raise InvalidConfig(
-            f"mtu: this host's underlay MTU {view.facts.mtu_bytes} leaves {backend.mtu_bytes}, "
-            f"and the least is {least}",
-            field="mtu",
-            value=network.mtu_bytes,
-            hint="raise the underlay's MTU",
-        )
-
-
-_Reaches = dict[tuple[str, int, int], tuple[Host, Block, Reach]]
+    if backend.mtu_bytes < least:
+        return [
+            InvalidConfig(
+                f"mtu: this host's underlay MTU {view.facts.mtu_bytes} leaves "
+                f"{backend.mtu_bytes}, and the least is {least}",
+                field="mtu",
+                value=network.mtu_bytes,
+                hint="raise the underlay's MTU",
+            )
+        ]
+    return []
 
 
 def _reach_peers(
     name: str,
     backend: Prepared,
-    peers: list[tuple[Host, Block]] | tuple[()],
+    peers: list[tuple[Host, Block]],
     draft: _Draft,
     reaches: tuple[_Reaches, _Reaches],
 ) -> None:
     old, kept = reaches
-    update = draft.state.update
+    update, paths = draft.state.update, draft.paths
+    problems: set[Problem] = set()
     for host, block in peers:
         place = (name, id(host), id(block))
         entry = old.get(place)
@@ -199,27 +267,51 @@ def _reach_peers(
         reach = entry[2]
         update(reach.objects)
         if reach.problem:
-            draft.problems.append(reach.problem)
-        draft.paths[host.id, name] = reach.path
+            problems.add(reach.problem)
+        if (before := paths.setdefault((host.id, name), reach.path)) != reach.path:
+            paths[host.id, name] = _joined(before, reach.path)
+    draft.problems += sorted(problems, key=lambda problem: (problem.subject, problem.text))
+
+
+def _joined(*paths: str) -> str:
+    """Join the ways to several blocks of one peer, each once, whatever their order."""
+    return ", ".join(sorted({way for path in paths for way in path.split(", ") if way}))
 
 
 def _attach(view: View, draft: _Draft, memory: Memory) -> None:
-    kept: dict[str, tuple[Endpoint, PreparedAttachment, Part]] = {}
+    kept: dict[str, tuple[Endpoint, Standing, Part, tuple[Problem, ...]]] = {}
     for endpoint in view.endpoints:
         standing = draft.standing.get(endpoint.network)
         if standing is None:
             _orphan(endpoint, draft)
             continue
         entry = memory.parts.get(endpoint.handle)
-        if entry is None or entry[0] is not endpoint or entry[1] != standing.attachment:
+        if entry is None or entry[0] is not endpoint or entry[1] is not standing:
             part = standing.attachment.part(endpoint)
             shaped = state_of(*qdiscs(endpoint.host_ifname, endpoint.bandwidth))
             limited = Part({**part.objects, **shaped}, part.attached)
-            entry = (endpoint, standing.attachment, limited)
+            entry = (endpoint, standing, limited, _homeless(endpoint, standing.blocks))
         kept[endpoint.handle] = entry
         draft.parts[endpoint.handle] = entry[2]
         draft.state.update(entry[2].objects)
+        if entry[3]:
+            draft.hold = True
+            draft.problems += entry[3]
     memory.parts = kept
+
+
+def _homeless(endpoint: Endpoint, blocks: tuple[Block, ...]) -> tuple[Problem, ...]:
+    """Return a problem per address that is in no block of this host: what serves it must stay."""
+    return tuple(
+        Problem(
+            "error",
+            f"endpoint {endpoint.handle}",
+            f"its address {address} is in no block that this host holds",
+            "attach the container anew; other hosts do not find it",
+        )
+        for address in endpoint.addresses
+        if not any(address in block.cidr for block in blocks)
+    )
 
 
 def _orphan(endpoint: Endpoint, draft: _Draft) -> None:
@@ -236,21 +328,27 @@ def _orphan(endpoint: Endpoint, draft: _Draft) -> None:
 
 
 def _firewall(view: View, draft: _Draft, memory: Memory) -> None:
-    standings = tuple(draft.standing.values())
-    networks = tuple(standing.network for standing in standings)
-    if not networks:
+    """Add the table of all networks that stand, or stood and may stand again (``hold``)."""
+    known = view.cluster.networks
+    names = [name for name in sorted(known) if name in draft.standing or name in view.admitted]
+    if not names:
         return
+    networks = tuple(known[name] for name in names)
     families = {family for network in networks for family in network.families}
     draft.state.update(state_of(*(_forwarding(family) for family in sorted(families))))
-    publishing = tuple(e for e in view.endpoints if e.ports and e.handle in draft.parts)
-    blocks = tuple(block.cidr for standing in standings for block in standing.blocks)
-    inputs = (networks, publishing, blocks)
+    publishing = tuple(e for e in view.endpoints if e.ports and e.network in names)
+    blocks = tuple(
+        block.cidr
+        for name in names
+        for block in (draft.standing[name].blocks if name in draft.standing else ())
+    )
+    inputs = (networks, tuple(draft.standing), publishing, blocks)
     if memory.firewall_inputs != inputs:
         memory.firewall_inputs = inputs
         table = firewall.table(networks=networks, endpoints=publishing, blocks=blocks)
         links = [obj for obj in draft.state.values() if isinstance(obj, Link)]
         settings = loopback_sysctls(publishing, links)
-        memory.firewall = state_of(*((table,) if table else ()), *settings)
+        memory.firewall = state_of(table, *settings)
     draft.state.update(memory.firewall)
 
 

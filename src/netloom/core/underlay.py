@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from netloom.model.addr import Family, IPInterface
@@ -17,6 +18,8 @@ from netloom.model.view import HostFacts
 
 Chosen = tuple[str, IPInterface]
 _LOOPBACK = "lo"
+NO_DEFAULT_ROUTE = "no default route"
+DEFAULT_MTU = 1500
 
 
 def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
@@ -24,8 +27,8 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
 
     ``interface`` "" chooses by the default route: per family the route of least metric. A family
     without a default route takes the other family's interface, and a host without any takes the
-    first interface, by index, that has a global address. Addresses of our own links, of lo and
-    link-local ones never count. Raises InvalidConfig when ``interface`` is not there.
+    first interface, by index, that is up and has a global address. Addresses of our own links, of
+    lo and link-local ones never count. Raises InvalidConfig when ``interface`` is not there.
     """
     links: dict[str, Link] = {}
     addresses: list[Address] = []
@@ -38,15 +41,16 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
         elif isinstance(obj, Route):
             routes.append(obj)
     ours = {name for name, link in links.items() if link.alias.startswith(ALIAS_PREFIX)}
-    usable = _usable(addresses, ours, links)
+    candidates = _candidates(addresses, ours, links)
+    usable = _best(candidates)
+    makeshift: set[Family] = set()
     if interface:
         chosen, reason = _named(interface, links, usable)
     else:
-        chosen, reason = _by_default_route(links, routes, usable)
-    mtus = [links[name].mtu_bytes or 1500 for name, _ in chosen.values() if name in links]
+        chosen, reason = _by_default_route(links, routes, usable, makeshift)
     return HostFacts(
         MappingProxyType(chosen),
-        min(mtus, default=1500),
+        min((_mtu(links[name]) for name, _ in chosen.values()), default=DEFAULT_MTU),
         reason,
         _foreign_ranges(routes, addresses, ours),
         tuple(
@@ -54,23 +58,90 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
             for link in links.values()
             if link.vxlan and link.name not in ours
         ),
+        tuple((each.link, each.interface, _mtu(links[each.link])) for each in candidates),
+        frozenset(makeshift),
     )
 
 
-def _usable(
+def steady(before: HostFacts, now: HostFacts) -> HostFacts:
+    """Keep the underlay of ``before`` where ``now`` merely lost it.
+
+    An address that is gone for a moment, or a default route that is, must not tear down every
+    tunnel: a family keeps what it had until something else is found for it. Nor does a second
+    address on the same interface move the tunnels, or a choice that is only makeshift, as long as
+    what was chosen is still there. The result is a fit ``before`` for the next call.
+    """
+    mtus = {(link, interface): mtu for link, interface, mtu in now.candidates}
+    chosen = dict(now.underlay)
+    reasons = dict(_by_family(now))
+    for family, held in before.underlay.items():
+        found = chosen.get(family)
+        there = held in mtus
+        if found is None and not there:
+            chosen[family] = held
+            reasons[family] = (
+                f"IPv{family}: {held[1].ip} on {held[0]} is gone, kept until another is there"
+            )
+        elif (
+            found != held
+            and there
+            and (found is None or found[0] == held[0] or family in now.makeshift)
+        ):
+            chosen[family] = held
+            reasons[family] = (
+                f"IPv{family}: {held[1].ip} on {held[0]}, chosen before and still there"
+            )
+    if chosen == dict(now.underlay):
+        return now
+    return replace(
+        now,
+        underlay=MappingProxyType(dict(sorted(chosen.items()))),
+        reason="; ".join(text for _, text in sorted(reasons.items())),
+        mtu_bytes=min(mtus.get(each, before.mtu_bytes) for each in chosen.values()),
+    )
+
+
+def _by_family(facts: HostFacts) -> Iterable[tuple[Family, str]]:
+    """Return the parts of a reason that speak of one family."""
+    for part in facts.reason.split("; "):
+        if part.startswith("IPv") and part[3:4] in "46":
+            yield (4 if part[3] == "4" else 6), part
+
+
+def _mtu(link: Link) -> int:
+    return link.mtu_bytes or DEFAULT_MTU
+
+
+def _candidates(
     addresses: Iterable[Address], ours: set[str], links: Mapping[str, Link]
-) -> dict[tuple[str, Family], IPInterface]:
-    """Return the best global address per (interface, family): permanent ones before others."""
+) -> list[Address]:
+    """Return the global addresses of interfaces that are not ours."""
+    return [
+        address
+        for address in addresses
+        if address.link not in ours
+        and address.link != _LOOPBACK
+        and address.link in links
+        and not (ip := address.interface.ip).is_link_local
+        and not ip.is_loopback
+        and not ip.is_multicast
+    ]
+
+
+def _best(candidates: Iterable[Address]) -> dict[tuple[str, Family], IPInterface]:
+    """Return the best address per (interface, family): permanent ones before others.
+
+    Of several, the oldest: the kernel lists IPv4 addresses oldest first (the others are its
+    "secondary" ones) and IPv6 addresses newest first, privacy addresses among them.
+    """
     best: dict[tuple[str, Family], Address] = {}
-    for address in addresses:
-        ip = address.interface.ip
-        if address.link in ours or address.link == _LOOPBACK or address.link not in links:
-            continue
-        if ip.is_link_local or ip.is_loopback or ip.is_multicast:
-            continue
-        place = (address.link, ip.version)
+    for address in candidates:
+        place = (address.link, address.interface.version)
         held = best.get(place)
-        if held is None or (address.permanent and not held.permanent):
+        better = held is None or address.permanent > held.permanent
+        if better or (
+            held and address.interface.version == 6 and address.permanent == held.permanent
+        ):
             best[place] = address
     return {place: address.interface for place, address in best.items()}
 
@@ -97,13 +168,16 @@ def _named(
             value=interface,
             hint="give it an address, or name another interface",
         )
-    return chosen, f"interface {interface} by setting"
+    return chosen, "; ".join(
+        f"IPv{family}: {each.ip} on {interface}, by setting" for family, (_, each) in chosen.items()
+    )
 
 
 def _by_default_route(
     links: Mapping[str, Link],
     routes: Iterable[Route],
     usable: Mapping[tuple[str, Family], IPInterface],
+    makeshift: set[Family],
 ) -> tuple[dict[Family, Chosen], str]:
     chosen: dict[Family, Chosen] = {}
     reasons = []
@@ -125,24 +199,29 @@ def _by_default_route(
             name = chosen[other][0]
             if (name, family) in usable:
                 chosen[family] = (name, usable[name, family])
+                makeshift.add(family)
                 reasons.append(f"IPv{family}: {usable[name, family].ip} on {name}, as IPv{other}")
     if not chosen:
         chosen, reasons = _first(links, usable)
+        makeshift |= chosen.keys()
     return dict(sorted(chosen.items())), "; ".join(reasons)
 
 
 def _first(
     links: Mapping[str, Link], usable: Mapping[tuple[str, Family], IPInterface]
 ) -> tuple[dict[Family, Chosen], list[str]]:
-    for link in sorted(links.values(), key=lambda candidate: candidate.index):
+    for link in sorted(links.values(), key=lambda each: (not each.up, each.index)):
         chosen: dict[Family, Chosen] = {
             family: (link.name, usable[link.name, family])
             for family in (4, 6)
             if (link.name, family) in usable
         }
         if chosen:
-            text = " and ".join(str(interface.ip) for _, interface in chosen.values())
-            return chosen, [f"{text} on {link.name}: no default route, the first with an address"]
+            return chosen, [
+                f"IPv{family}: {interface.ip} on {link.name}, the first interface with an address: "
+                f"{NO_DEFAULT_ROUTE}"
+                for family, (_, interface) in chosen.items()
+            ]
     return {}, ["no interface has a global address"]
 
 

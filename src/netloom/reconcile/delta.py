@@ -7,11 +7,11 @@ is not ours is never touched: it becomes a ``Conflict`` and everything that lean
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from netloom.core.ownership import our_links, owns
-from netloom.model.kernel import KINDS, KernelObject, Link, NftTable, Sysctl, describe
+from netloom.model.kernel import KINDS, KernelObject, Link, NftTable, Sysctl, Vxlan, describe
 from netloom.model.view import Problem
 from netloom.reconcile.contracts import Change, Verb
 
@@ -20,10 +20,14 @@ _ORDER = {kind: index for index, kind in enumerate(KINDS)}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be done, in order, and what cannot be since another owns the place."""
+    """What would be done, in order, and what cannot be since another owns the place.
+
+    ``waiting`` has the keys of all that is wanted and cannot be tried for that reason.
+    """
 
     changes: tuple[Change, ...] = ()
     problems: tuple[Problem, ...] = ()
+    waiting: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -40,38 +44,41 @@ def delta(
     ``hold``: sweep nothing. Objects that are the same instance on both sides are equal at once,
     so a caller that keeps applied instances pays little for what did not change.
     """
-    links = our_links(actual.get("link", {}).values())
-    rebuilt = _rebuilt_links(desired, actual.get("link", {}), links)
+    held = {kind: actual.get(kind, {}) for kind in KINDS}
+    links = our_links(held["link"].values())
+    blocked = _blocked(desired, held["link"], links)
+    obstacles = [] if hold else _obstacles(desired, held["link"], links)
+    #: Links that go and come again, or just go, before anything else: what is on them is lost.
+    lost = {link.name for link in obstacles} | _rebuilt(desired, held["link"], links)
+    shaky = bool(blocked or lost)
     adds: list[Change] = []
     problems: list[Problem] = []
-    blocked: set[str] = set()
-    for key, want in _links_first(desired):
-        have = actual[want.kind_name].get(key) if want.kind_name in actual else None
-        if have is want:
-            if not rebuilt or getattr(want, "link", None) not in rebuilt:
-                continue
-            have = None
-        elif have is not None and rebuilt and getattr(want, "link", None) in rebuilt:
-            have = None
-        if blocked and _leans_on(want) in blocked:
+    waiting: set[str] = set()
+    for key, want in desired.items():
+        have = held[want.kind_name].get(key)
+        if have is want and not shaky:
             continue
-        if have is None:
+        if have is not None and lost and not isinstance(have, Link) and leans_on(have) in lost:
+            have = None
+        if blocked and leans_on(want) in blocked:
+            waiting.add(key)
+        elif have is None:
             adds.append(Change(Verb.ADD, want, reason="missing"))
-        elif matches(want, have):
+        elif have is want or matches(want, have):
             continue
         elif owns(have, links) or isinstance(want, Sysctl | NftTable):
             adds.append(Change(Verb.REPLACE, want, have, difference(want, have)))
         else:
             problems.append(_taken(want, have))
-            if isinstance(want, Link):
-                blocked.add(want.name)
+            waiting.add(key)
     adds.sort(key=_add_order)
-    sweep = [] if hold else _sweep(desired, actual, links)
-    return Plan((*adds, *sweep), tuple(problems))
+    first = [Change(Verb.DELETE, link, reason="in the way of a new one") for link in obstacles]
+    sweep = [] if hold else _sweep(desired, held, links, lost)
+    return Plan((*first, *adds, *sweep), tuple(problems), frozenset(waiting))
 
 
 def matches(want: KernelObject, have: KernelObject) -> bool:
-    """Tell whether ``have`` is all that ``want`` asks; a link's fields that are None ask nothing."""
+    """Tell whether ``have`` is all that ``want`` asks; a link's None asks nothing."""
     if not isinstance(want, Link) or not isinstance(have, Link):
         return want == have
     return (
@@ -100,41 +107,74 @@ def difference(want: KernelObject, have: KernelObject) -> str:
     return ", ".join(words)
 
 
-def _links_first(
-    desired: Mapping[str, KernelObject],
-) -> Iterable[tuple[str, KernelObject]]:
-    """Yield links before all else, so that what leans on a link taken by another can wait."""
-    rest = []
-    for item in desired.items():
-        if item[1].kind_name == "link":
-            yield item
-        else:
-            rest.append(item)
-    yield from rest
-
-
-def _rebuilt_links(
-    desired: Mapping[str, KernelObject], actual: Mapping[str, KernelObject], links: frozenset[str]
-) -> frozenset[str]:
-    """Return links that will be made anew: all that stood on them goes with the old one."""
-    rebuilt = set()
-    for key, have in actual.items():
-        want = desired.get(key)
-        if (
-            isinstance(want, Link)
-            and isinstance(have, Link)
-            and have.name in links
-            and (want.kind != have.kind or want.vxlan != have.vxlan)
-        ):
-            rebuilt.add(have.name)
-    return frozenset(rebuilt)
-
-
-def _leans_on(obj: KernelObject) -> str | None:
+def leans_on(obj: KernelObject) -> str | None:
+    """Return the link without which ``obj`` cannot stand: a port's bridge, a setting's device."""
     if isinstance(obj, Link):
-        return obj.master
+        return obj.master or (obj.vxlan.device if obj.vxlan else None)
+    if isinstance(obj, Sysctl):
+        _, _, place = obj.name.partition("/conf/")
+        device = place.partition("/")[0]
+        return None if device in ("", "all", "default") else device
     link: str | None = getattr(obj, "link", None)
-    return link
+    return link or None
+
+
+def _blocked(
+    desired: Mapping[str, KernelObject], actual: Mapping[str, KernelObject], links: frozenset[str]
+) -> set[str]:
+    """Return wanted links whose name another's link has, and those that lean on one of them."""
+    blocked = {
+        have.name
+        for key, have in actual.items()
+        if isinstance(have, Link) and have.name not in links and key in desired
+    }
+    if not blocked:
+        return blocked
+    wanted = [want for want in desired.values() if isinstance(want, Link)]
+    while more := {w.name for w in wanted if leans_on(w) in blocked and w.name not in blocked}:
+        blocked |= more
+    return blocked
+
+
+def _rebuilt(
+    desired: Mapping[str, KernelObject], actual: Mapping[str, KernelObject], links: frozenset[str]
+) -> set[str]:
+    """Return links that will be made anew: all that stood on them goes with the old one."""
+    return {
+        have.name
+        for key, have in actual.items()
+        if isinstance(have, Link)
+        and have.name in links
+        and isinstance(want := desired.get(key), Link)
+        and (want.kind, want.vxlan) != (have.kind, have.vxlan)
+    }
+
+
+def _obstacles(
+    desired: Mapping[str, KernelObject], actual: Mapping[str, KernelObject], links: frozenset[str]
+) -> list[Link]:
+    """Return vxlan devices of ours, no longer wanted, that hold what a wanted one needs.
+
+    The kernel has one device per VNI, port and family: a renamed one cannot come before the old one
+    is gone.
+    """
+    going = [
+        have
+        for key, have in actual.items()
+        if isinstance(have, Link) and have.vxlan and have.name in links and key not in desired
+    ]
+    if not going:
+        return []
+    wanted = {
+        _tunnel(want.vxlan)
+        for want in desired.values()
+        if isinstance(want, Link) and want.vxlan is not None
+    }
+    return [have for have in going if have.vxlan and _tunnel(have.vxlan) in wanted]
+
+
+def _tunnel(vxlan: Vxlan) -> tuple[int, int, int]:
+    return vxlan.vni, vxlan.port, vxlan.local.version
 
 
 def _add_order(change: Change) -> tuple[int, int]:
@@ -145,22 +185,23 @@ def _add_order(change: Change) -> tuple[int, int]:
 
 def _sweep(
     desired: Mapping[str, KernelObject],
-    actual: Mapping[str, Mapping[str, KernelObject]],
+    held: Mapping[str, Mapping[str, KernelObject]],
     links: frozenset[str],
+    lost: set[str],
 ) -> list[Change]:
-    going = {
+    gone = lost | {
         obj.name
-        for key, obj in actual.get("link", {}).items()
-        if isinstance(obj, Link) and key not in desired and owns(obj, links)
+        for key, obj in held["link"].items()
+        if isinstance(obj, Link) and key not in desired and obj.name in links
     }
     changes = []
     for kind in reversed(KINDS):
-        for key, obj in actual.get(kind, {}).items():
-            if key in desired or not owns(obj, links):
-                continue
-            if kind != "link" and getattr(obj, "link", None) in going:
-                continue  # goes with its link
-            changes.append(Change(Verb.DELETE, obj, reason="no longer wanted"))
+        for key in [key for key in held[kind] if key not in desired]:
+            obj = held[kind][key]
+            # What is on a link that goes is gone with it; a link that went first is gone already.
+            place = obj.name in lost if isinstance(obj, Link) else leans_on(obj) in gone
+            if not place and owns(obj, links):
+                changes.append(Change(Verb.DELETE, obj, reason="no longer wanted"))
     return changes
 
 

@@ -16,10 +16,13 @@ from netloom.core.desired import Desired
 from netloom.model.errors import NetloomError
 from netloom.model.kernel import KINDS, KernelObject, Link, Sysctl
 from netloom.reconcile.contracts import Change, Kernel, Outcome, Verb
-from netloom.reconcile.delta import Plan, delta
+from netloom.reconcile.delta import Plan, delta, leans_on
 
-#: Kinds whose loss can follow from a change of links without any notification of their own.
 _ALL = frozenset(KINDS)
+#: Kinds whose loss can follow from a change of a link without any notification of their own.
+_LEANING = frozenset({"sysctl", "address", "neighbour", "fdb", "route", "qdisc"})
+#: Objects by kind, then by key.
+Actual = Mapping[str, Mapping[str, KernelObject]]
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 30.0
 MAX_ROUNDS = 4
@@ -59,7 +62,12 @@ class Reconciler:
         self._actual: dict[str, dict[str, KernelObject]] = {}
         self._dirty: set[str] = set(KINDS)
         self._applied: Mapping[str, KernelObject] = {}
+        #: Keys of ``_applied`` that the last step could not bring about.
+        self._open: frozenset[str] = frozenset()
+        self._unadopted: set[str] = set()
         self._sysctls: frozenset[str] = frozenset()
+        #: Grows whenever links, addresses or routes were read again: facts may have changed.
+        self.generation = 0
         self.failing: dict[str, Failure] = {}
         self.repaired: Counter[str] = Counter()
 
@@ -75,19 +83,18 @@ class Reconciler:
         due = min(failure.retry_at_s for failure in self.failing.values())
         return max(0.0, due - self._clock())
 
-    def actual(self) -> Mapping[str, Mapping[str, KernelObject]]:
+    def actual(self) -> Actual:
         """Return what is in the kernel, by kind and key, after reading what is marked."""
         self._read()
         return self._actual
 
-    def preview(self, desired: Desired) -> Plan:
-        """Return the plan for ``desired`` after reading everything; change nothing."""
-        self._want_sysctls(desired)
+    def preview(self, make_desired: Callable[[Actual], Desired]) -> tuple[Desired, Plan]:
+        """Return the plan that a step would carry out, after reading everything; change nothing."""
         self.mark(KINDS)
-        return delta(desired.state, self.actual(), hold=desired.hold)
+        return self._compare(make_desired)
 
-    def step(self, make_desired: Callable[[Iterable[KernelObject]], Desired]) -> Turn:
-        """Do one turn: ``make_desired`` gets the actual links, addresses and routes.
+    def step(self, make_desired: Callable[[Actual], Desired]) -> Turn:
+        """Do one turn: ``make_desired`` gets what is in the kernel, by kind and key.
 
         It repeats, at most ``MAX_ROUNDS`` times, while changes to links may have taken other
         objects along, so that one step ends settled.
@@ -96,54 +103,86 @@ class Reconciler:
         repaired: Counter[str] = Counter()
         for _ in range(MAX_ROUNDS):
             desired, plan = self._compare(make_desired)
-            changes = self._due(plan)
+            still_open = {change.obj.key for change in plan.changes} | plan.waiting
+            changes, stuck = self._due(plan)
             if not changes:
                 break
-            self._count_repairs(changes, repaired)
-            done = self._kernel.apply(changes)
+            self._count_repairs(changes, desired, repaired)
+            done = self._apply(changes)
             outcomes += done
-            self._remember(done)
+            still_open -= {outcome.change.obj.key for outcome in done if outcome.error is None}
             if not any(_disturbs(outcome) for outcome in done):
                 break
-        self._applied = desired.state
+        self._applied, self._open = desired.state, frozenset(still_open)
         self.repaired.update(repaired)
-        self._forget_failures(desired, plan)
+        self._forget_failures(still_open - stuck)
         return Turn(desired, plan, tuple(outcomes), repaired)
 
-    def _compare(
-        self, make_desired: Callable[[Iterable[KernelObject]], Desired]
-    ) -> tuple[Desired, Plan]:
-        actual = self.actual()
-        base = [obj for kind in ("link", "address", "route") for obj in actual[kind].values()]
-        desired = make_desired(base)
+    def _apply(self, changes: list[Change]) -> list[Outcome]:
+        try:
+            done = self._kernel.apply(changes)
+        except BaseException:
+            self.mark(_ALL)  # some of it may be done
+            raise
+        self._remember(done)
+        return done
+
+    def _compare(self, make_desired: Callable[[Actual], Desired]) -> tuple[Desired, Plan]:
+        desired = make_desired(self.actual())
         self._want_sysctls(desired)
         plan = delta(desired.state, self.actual(), hold=desired.hold)
         self._adopt(desired)
         return desired, plan
 
     def _read(self) -> None:
-        if not self._dirty:
-            return
-        kinds, self._dirty = frozenset(self._dirty), set()
-        try:
-            objects = self._kernel.read(kinds)
-        except BaseException:
-            self._dirty.update(kinds)
-            raise
-        fresh: dict[str, dict[str, KernelObject]] = {kind: {} for kind in kinds}
-        for obj in objects:
-            fresh[obj.kind_name][obj.key] = obj
-        self._actual.update(fresh)
+        while self._dirty:
+            kinds, self._dirty = frozenset(self._dirty), set()
+            try:
+                objects = self._kernel.read(kinds)
+            except BaseException:
+                self._dirty.update(kinds)
+                raise
+            links = self._actual.get("link", {})
+            fresh: dict[str, dict[str, KernelObject]] = {kind: {} for kind in kinds}
+            for obj in objects:
+                # Of several routes to one place the kernel uses the one that it lists first.
+                fresh[obj.kind_name].setdefault(obj.key, obj)
+            self._actual.update(fresh)
+            self._unadopted |= kinds
+            if not kinds.isdisjoint(("link", "address", "route")):
+                self.generation += 1
+            if "link" in kinds and links:
+                self._dirty |= self._notice_links(links, fresh["link"]) - kinds
+
+    def _notice_links(
+        self, before: Mapping[str, KernelObject], now: Mapping[str, KernelObject]
+    ) -> frozenset[str]:
+        """Draw the consequences of other links than before; return the kinds to read again.
+
+        What stood on a link that is gone is gone. What stands on one that was made anew or set up
+        or down has to be looked at, and what the kernel refused on it may be possible now.
+        """
+        gone = {_name(link) for key, link in before.items() if key not in now}
+        new = {_name(link) for key, link in now.items() if key not in before}
+        altered = {_name(have) for key, have in now.items() if _altered(before.get(key), have)}
+        if gone:
+            self._drop_what_leaned_on(gone)
+        for failure in self.failing.values():
+            if {leans_on(failure.change.obj), getattr(failure.change.obj, "name", "")} & (
+                gone | new | altered
+            ):
+                failure.retry_at_s = self._clock()
+        return _LEANING if altered else frozenset()
 
     def _adopt(self, desired: Desired) -> None:
         """Put desired instances in the place of equal actual ones: next time `is` is enough."""
-        for kind, held in self._actual.items():
-            if kind == "link":
-                continue  # an actual link knows more than a desired one: index, carrier
+        for kind in self._unadopted - {"link"}:  # an actual link knows more: index, carrier
+            held = self._actual[kind]
             for key, have in held.items():
                 want = desired.state.get(key)
                 if want is not None and want is not have and want == have:
                     held[key] = want
+        self._unadopted.clear()
 
     def _want_sysctls(self, desired: Desired) -> None:
         names = frozenset(o.name for o in desired.state.values() if isinstance(o, Sysctl))
@@ -152,31 +191,61 @@ class Reconciler:
             self._kernel.want_sysctls(names)
             self.mark(("sysctl",))
 
-    def _due(self, plan: Plan) -> list[Change]:
+    def _due(self, plan: Plan) -> tuple[list[Change], set[str]]:
+        """Return the changes to try now, and the keys of those that wait for a refused link."""
+        if not self.failing:
+            return list(plan.changes), set()
         now = self._clock()
-        return [
-            change
-            for change in plan.changes
-            if (failure := self.failing.get(change.obj.key)) is None
+        due: list[Change] = []
+        refused: set[str | None] = set()
+        stuck: set[str] = set()
+        for change in plan.changes:  # links come before what leans on them
+            waits = change.verb is not Verb.DELETE and leans_on(change.obj) in refused
+            if waits:
+                stuck.add(change.obj.key)
+            elif self._is_due(change, now):
+                due.append(change)
+                continue
+            if isinstance(change.obj, Link) and change.verb is not Verb.DELETE:
+                refused.add(change.obj.name)
+        return due, stuck
+
+    def _is_due(self, change: Change, now: float) -> bool:
+        failure = self.failing.get(change.obj.key)
+        return (
+            failure is None
             or failure.retry_at_s <= now
             or failure.change.obj != change.obj
-        ]
+            or failure.change.verb is not change.verb
+        )
 
-    def _count_repairs(self, changes: Iterable[Change], repaired: Counter[str]) -> None:
+    def _count_repairs(
+        self, changes: Iterable[Change], desired: Desired, repaired: Counter[str]
+    ) -> None:
+        """Count what stood after the last step, is wanted unchanged and does not stand now.
+
+        What we lost ourselves, by making a link anew that has other settings now, is no repair.
+        """
         for change in changes:
             key = change.obj.key
-            if key in self.failing:
-                continue
             before = self._applied.get(key)
-            if change.verb is not Verb.DELETE and before is not None and before == change.obj:
+            if change.verb is Verb.DELETE or before != change.obj or key in self._open:
+                continue
+            ground = f"link {leans_on(change.obj)}"
+            if self._applied.get(ground) == desired.state.get(ground):
                 repaired[change.obj.kind_name] += 1
 
     def _remember(self, outcomes: Iterable[Outcome]) -> None:
+        refused: set[str | None] = set()
         for outcome in outcomes:
             change = outcome.change
             key, kind = change.obj.key, change.obj.kind_name
             if outcome.error is not None:
-                self._note_failure(change, outcome.error)
+                if leans_on(change.obj) not in refused:
+                    self._note_failure(change, outcome.error)
+                if isinstance(change.obj, Link):
+                    refused.add(change.obj.name)
+                    self.mark(_ALL)  # it may be gone, or half of it done
                 self.mark((kind,))
                 continue
             self.failing.pop(key, None)
@@ -185,15 +254,15 @@ class Reconciler:
             elif change.verb is Verb.DELETE:
                 self._actual.setdefault(kind, {}).pop(key, None)
                 if isinstance(change.obj, Link):
-                    self._drop_what_leaned_on(change.obj.name)
+                    self._drop_what_leaned_on({change.obj.name})
             else:
                 self._actual.setdefault(kind, {})[key] = change.obj
 
-    def _drop_what_leaned_on(self, link: str) -> None:
-        for kind, held in self._actual.items():
-            if kind != "link":
-                for key in [k for k, obj in held.items() if getattr(obj, "link", None) == link]:
-                    del held[key]
+    def _drop_what_leaned_on(self, links: set[str]) -> None:
+        for kind in _LEANING & self._actual.keys():
+            held = self._actual[kind]
+            for key in [key for key, obj in held.items() if leans_on(obj) in links]:
+                del held[key]
 
     def _note_failure(self, change: Change, error: NetloomError) -> None:
         before = self.failing.get(change.obj.key)
@@ -201,10 +270,23 @@ class Reconciler:
         pause_s = min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** (attempts - 1))
         self.failing[change.obj.key] = Failure(change, error, attempts, self._clock() + pause_s)
 
-    def _forget_failures(self, desired: Desired, plan: Plan) -> None:
-        wanted = {change.obj.key for change in plan.changes}
-        for key in [key for key in self.failing if key not in wanted]:
+    def _forget_failures(self, pending: set[str]) -> None:
+        """Keep only failures of changes that are still wanted and could be tried."""
+        for key in [key for key in self.failing if key not in pending]:
             del self.failing[key]
+
+
+def _name(link: KernelObject) -> str:
+    assert isinstance(link, Link)
+    return link.name
+
+
+def _altered(before: KernelObject | None, now: KernelObject) -> bool:
+    """Tell whether a link was made anew, or set up or down; a link of our own has no number yet."""
+    if not isinstance(before, Link) or not isinstance(now, Link):
+        return False
+    anew = before.index != now.index and 0 not in (before.index, now.index)
+    return anew or before.up != now.up
 
 
 def _disturbs(outcome: Outcome) -> bool:

@@ -15,7 +15,6 @@ from netloom.core.attach.contract import Part, Place, container_sysctls
 from netloom.model.addr import IPAddress, IPInterface, IPNetwork, derived_mac, derived_name
 from netloom.model.attachment import Attached
 from netloom.model.endpoint import Endpoint
-from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields
 from netloom.model.host import Block
 from netloom.model.kernel import (
@@ -27,6 +26,7 @@ from netloom.model.kernel import (
     Sysctl,
     state_of,
 )
+from netloom.model.network import parse_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +40,9 @@ class Options:
     def parse(cls, options: Mapping[str, Any], where: str) -> Options:
         """Parse ``{bridge, hairpinMode}``. Raises InvalidConfig."""
         fields = Fields(options, where)
-        parsed = cls(fields.take_str("bridge", "cni0"), fields.take_bool("hairpinMode", True))
+        bridge = parse_device(fields.take_str("bridge", "cni0"), fields.path("bridge"))
+        parsed = cls(bridge, fields.take_bool("hairpinMode", True))
         fields.done()
-        if not 0 < len(parsed.bridge) <= 15 or "/" in parsed.bridge or " " in parsed.bridge:
-            raise InvalidConfig(
-                f"{fields.path('bridge')}: {parsed.bridge!r} is not a device name",
-                field=fields.path("bridge"),
-                value=parsed.bridge,
-                hint="1 to 15 characters, no '/' and no blank, e.g. cni0",
-            )
         return parsed
 
 
@@ -172,9 +166,9 @@ class BridgeAttachment:
         """Check the options. Raises InvalidConfig."""
         return Options.parse(options, where)
 
-    def claims(self, options: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
-        """Return the bridge's name."""
-        return frozenset({("bridge", Options.parse(options, "attachment").bridge)})
+    def claims(self, options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Return the bridge."""
+        return (("bridge", f"device {Options.parse(options, 'attachment').bridge}"),)
 
     def host_ifname(self, network: str, container_id: str, ifname: str) -> str:
         """Return ``veth`` and 8 hex digits."""

@@ -70,8 +70,11 @@ class Attachment(Protocol):
         """Check the options. Raises InvalidConfig."""
         ...
 
-    def claims(self, options: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
-        """Return (field, value) pairs that no other network on a host may have."""
+    def claims(self, options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Return (field, thing) pairs: things that one network on a host can have.
+
+        The field is where the user chose the thing; the most telling pair comes first.
+        """
         ...
 
     def host_ifname(self, network: str, container_id: str, ifname: str) -> str:

@@ -132,9 +132,9 @@ class RoutedAttachment:
         """Refuse any option: routed has none. Raises InvalidConfig."""
         Fields(options, where).done()
 
-    def claims(self, options: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    def claims(self, options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         """Return nothing: the host's ends have names of their own."""
-        return frozenset()
+        return ()
 
     def host_ifname(self, network: str, container_id: str, ifname: str) -> str:
         """Return ``cali`` and 11 hex digits, as Calico's users know it."""

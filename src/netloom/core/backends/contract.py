@@ -74,12 +74,20 @@ class Backend(Protocol):
         """The word users write."""
         ...
 
+    @property
+    def least_host_bits(self) -> int:
+        """How many host bits a block needs for what the backend takes and one container."""
+        ...
+
     def parse(self, options: Mapping[str, Any], where: str) -> object:
         """Check the options and return them in the backend's own type. Raises InvalidConfig."""
         ...
 
-    def claims(self, options: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
-        """Return (field, value) pairs that no other network on a host may have."""
+    def claims(self, options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Return (field, thing) pairs: things that one network on a host can have.
+
+        The field is where the user chose the thing; the most telling pair comes first.
+        """
         ...
 
     def prepare(self, side: Side) -> Prepared:

@@ -32,24 +32,27 @@ class PreparedHostGw:
 
     def reach(self, peer: Host, block: Block) -> Reach:
         """Return the route through the peer, or the reason why there cannot be one."""
+        family = block.cidr.version
         route = direct_route(self.underlay, peer, block)
         if route:
             return Reach(state_of(route), f"host-gw via {route.gateway} dev {route.link}")
-        return Reach(problem=self._refusal(peer, block.cidr.version))
+        if family not in self.underlay:
+            return Reach()  # said once, in ``problems``, and not for each peer
+        return Reach(problem=self._refusal(peer, self.underlay[family]))
 
     def excluded(self, block: Block) -> frozenset[IPAddress]:
         """Return nothing: plain routes take no address."""
         return frozenset()
 
-    def _refusal(self, peer: Host, family: Family) -> Problem:
-        address = peer.underlay(family)
-        own = self.underlay.get(family)
-        if address is None or own is None:
-            who = peer.name if address is None else "this host"
-            text = f"{who} has no IPv{family} underlay address, which host-gw needs"
-            remedy = f"give {who} an IPv{family} address, or use backend vxlan"
+    def _refusal(self, peer: Host, own: tuple[str, IPInterface]) -> Problem:
+        link, interface = own
+        address = peer.underlay(interface.version)
+        if address is None:
+            missing = f"IPv{interface.version}"
+            text = f"{peer.name} has no {missing} underlay address, which host-gw needs"
+            remedy = f"give {peer.name} an {missing} address, or use backend vxlan"
         else:
-            text = f"{address} is not on-link: it is not in {own[1].network} of {own[0]}"
+            text = f"{address} is not on-link: it is not in {interface.network} of {link}"
             remedy = (
                 "host-gw needs all hosts on one layer-2 segment; use backend vxlan, "
                 "with directRouting for the peers that are on-link"
@@ -61,14 +64,15 @@ class HostGwBackend:
     """The table's entry for ``host-gw``."""
 
     name = "host-gw"
+    least_host_bits = 0
 
     def parse(self, options: Mapping[str, Any], where: str) -> None:
         """Refuse any option: host-gw has none. Raises InvalidConfig."""
         Fields(options, where).done()
 
-    def claims(self, options: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    def claims(self, options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         """Return nothing: any number of networks may share the underlay's routes."""
-        return frozenset()
+        return ()
 
     def publish(self, network: Network, host_id: str) -> str:
         """Return "": a plain route needs no MAC of ours."""

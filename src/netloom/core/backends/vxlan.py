@@ -20,7 +20,6 @@ from typing import Any
 from netloom.core.backends.contract import Reach, Side
 from netloom.core.backends.onlink import direct_route
 from netloom.model.addr import Family, IPAddress, IPInterface, derived_mac
-from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields
 from netloom.model.host import Block, Host
 from netloom.model.kernel import (
@@ -36,9 +35,10 @@ from netloom.model.kernel import (
     Vxlan,
     state_of,
 )
-from netloom.model.network import Network
+from netloom.model.network import Network, parse_device
 from netloom.model.view import Problem
 
+_FAMILIES: tuple[Family, ...] = (4, 6)
 #: Outer Ethernet 14 + IP 20 or 40 + UDP 8 + VXLAN 8 (RFC 7348 §5).
 OVERHEAD_BYTES: Mapping[Family, int] = {4: 50, 6: 70}
 
@@ -64,13 +64,8 @@ class Options:
             fields.take_str("device"),
         )
         fields.done()
-        if len(parsed.device) > 12 or "/" in parsed.device or " " in parsed.device:
-            raise InvalidConfig(
-                f"{fields.path('device')}: {parsed.device!r} is not usable as a device name",
-                field=fields.path("device"),
-                value=parsed.device,
-                hint="at most 12 characters, so that '-v6' fits behind it; no '/' and no blank",
-            )
+        if parsed.device:  # '-v6' has to fit behind it
+            parse_device(parsed.device, fields.path("device"), most=12)
         return parsed
 
     def device_name(self, family: Family) -> str:
@@ -138,16 +133,18 @@ class VxlanBackend:
     """The table's entry for ``vxlan``."""
 
     name = "vxlan"
+    least_host_bits = 1
 
     def parse(self, options: Mapping[str, Any], where: str) -> Options:
         """Check the options. Raises InvalidConfig."""
         return Options.parse(options, where)
 
-    def claims(self, options: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
-        """Return the VNI with its port, and the device's name."""
+    def claims(self, options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Return the VNI with its port, and the devices."""
         parsed = Options.parse(options, "backend")
-        return frozenset(
-            {("vni", f"{parsed.vni} on port {parsed.port}"), ("device", parsed.device_name(4))}
+        return (
+            ("vni", f"VNI {parsed.vni} on port {parsed.port}"),
+            *(("device", f"device {parsed.device_name(family)}") for family in _FAMILIES),
         )
 
     def publish(self, network: Network, host_id: str) -> str:
@@ -157,12 +154,10 @@ class VxlanBackend:
     def prepare(self, side: Side) -> PreparedVxlan:
         """Return the devices, one per underlay family, each with its first block's address."""
         options = Options.parse(side.network.backend.options, "backend")
-        devices: dict[Family, str] = {
-            family: options.device_name(family) for family in sorted(side.facts.underlay)
-        }
-        needed = [family for family in side.network.families if family in devices] or list(devices)
-        devices = {family: devices[family] for family in needed}
-        room = min((side.facts.mtu_bytes - OVERHEAD_BYTES[family] for family in devices), default=0)
+        devices = {family: options.device_name(family) for family in _tunnel_families(side)}
+        # Without an underlay there is no device, but containers still need an MTU.
+        overheads = [OVERHEAD_BYTES[family] for family in devices]
+        room = side.facts.mtu_bytes - max(overheads, default=OVERHEAD_BYTES[4])
         objects: dict[str, KernelObject] = {}
         for family, device in devices.items():
             objects |= _device(side, options, family, device)
@@ -175,6 +170,17 @@ class VxlanBackend:
             tuple(_problems(side, options, devices)),
             objects,
         )
+
+
+def _tunnel_families(side: Side) -> tuple[Family, ...]:
+    """Return the underlay families that need a device: the pools' own, and IPv4 for IPv6 pools.
+
+    Peers without IPv6 are reached over IPv4, which costs no MTU. The other way round it would cost
+    every IPv4 network 20 bytes, so IPv6 carries IPv4 only where the host has nothing else.
+    """
+    there = [family for family in _FAMILIES if family in side.facts.underlay]
+    wanted = [family for family in there if family == 4 or 6 in side.network.families]
+    return tuple(wanted or there)
 
 
 def _device(side: Side, options: Options, family: Family, name: str) -> dict[str, KernelObject]:
@@ -206,7 +212,6 @@ def _first_blocks(blocks: tuple[Block, ...], families: tuple[Family, ...]) -> li
 
 
 def _host_interface(block: Block) -> IPInterface:
-
     return ipaddress.ip_interface((block.cidr.network_address, block.cidr.max_prefixlen))
 
 
