@@ -124,15 +124,16 @@ class Registration:
         """Claim the first block of every pool of networks that deal one block per host."""
         problems = []
         for network in cluster.networks.values():
+            held = [
+                block
+                for block in cluster.blocks.values()
+                if block.host_id == self.host_id and block.network == network.name
+            ]
+            if not all(block.confirmed for block in held):
+                claims.settle(store, network, self.host_id)  # a run that died left it pending
             if network.addressing.mode != "host-block":
                 continue
-            own = [
-                block.cidr
-                for block in cluster.blocks.values()
-                if block.host_id == self.host_id
-                and block.network == network.name
-                and block.confirmed
-            ]
+            own = [block.cidr for block in held if block.confirmed]
             for pool in network.pools:
                 if any(cidr.version == pool.family and cidr.overlaps(pool.cidr) for cidr in own):
                     continue
