@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from contextlib import ExitStack
 from types import FrameType
 
@@ -21,6 +22,9 @@ from netloom.cli.settings import Settings
 
 _log = logging.getLogger(__name__)
 _READY_LOOK_S = 0.05
+#: A store that is away at boot must not hold up the boot, nor be a reason to be restarted: after
+#: this time the agent, which serves what it can, counts as started.
+_READY_PATIENCE_S = 30.0
 
 
 @click.command(
@@ -88,12 +92,21 @@ def _tell(running: Agent, stop: threading.Event) -> None:
     from netloom.agent.notify import Notifier
 
     notifier = Notifier()
-    while not stop.wait(_READY_LOOK_S) and not running.ready:
+    patience = time.monotonic() + _READY_PATIENCE_S
+    while not stop.wait(_READY_LOOK_S) and not running.ready and time.monotonic() < patience:
         pass
     if not stop.is_set():
-        notifier.ready()
-        _log.info("ready")
+        notifier.ready(_in_a_line(running))
+        _log.info(_in_a_line(running))
     while not stop.wait(notifier.heartbeat_s):
         if running.engine.stalled_s() < STALL_S:
             notifier.alive()
     notifier.stopping()
+
+
+def _in_a_line(running: Agent) -> str:
+    """Return "ready", or what stands in the way, as ``systemctl status`` shall show it."""
+    if running.ready:
+        return "ready"
+    problems = running.status().problems
+    return f"not ready: {problems[0].text if problems else 'the first turn is not done'}"
