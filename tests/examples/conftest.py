@@ -40,25 +40,31 @@ def _labs_apart(run_id: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def lab_names(run_id: str) -> Iterator[str]:
+def _lab_names(run_id: str) -> Iterator[str]:
     return (f"doc-{run_id}-{number}" for number in itertools.count())
 
 
 @pytest.fixture
-def shell(lab_names: Iterator[str], tmp_path: Path) -> Iterator[Run]:
-    """Return a function that runs a script with a lab's name of its own in the environment."""
+def lab_name(_lab_names: Iterator[str]) -> Iterator[str]:
+    """Return the name of a lab that is this test's alone; the lab is gone after the test."""
+    name = next(_lab_names)
+    yield name
+    teardown.down(name)
+
+
+@pytest.fixture
+def shell(lab_name: str, tmp_path: Path) -> Run:
+    """Return a function that runs a command for which ``lab_name`` is the lab."""
     if os.geteuid() != 0:
         pytest.skip("a lab needs root")
-    made = []
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    own = {"NETLOOM_LAB": lab_name, "NETLOOM_LAB_DIR": LAB_DIR, "PATH": path}
 
     def run(*command: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        name = next(lab_names)
-        made.append(name)
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         return subprocess.run(
             command,
             cwd=cwd,
-            env={**os.environ, "NETLOOM_LAB": name, "NETLOOM_LAB_DIR": LAB_DIR, "PATH": path},
+            env={**os.environ, **own},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -67,6 +73,4 @@ def shell(lab_names: Iterator[str], tmp_path: Path) -> Iterator[Run]:
             check=False,
         )
 
-    yield run
-    for name in made:
-        teardown.down(name)
+    return run

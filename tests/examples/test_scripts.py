@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from netloom.lab import record
+from netloom.lab import record, teardown
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.sh"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_example_runs_and_takes_its_lab_away(shell: Callable, script: str) -> None:
-    before = set(record.names())
+def test_the_example_runs_and_takes_its_lab_away(
+    shell: Callable, lab_name: str, script: str
+) -> None:
     done = shell(str(EXAMPLES / script))
     assert done.returncode == 0, done.stdout
-    assert set(record.names()) <= before
+    assert lab_name not in record.names()
+    assert teardown.namespaces_of(lab_name) == []
 
 
 def test_examples_are_numbered_without_a_gap_and_listed_in_the_readme() -> None:
