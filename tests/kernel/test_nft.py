@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netloom.core import firewall
-from netloom.core.obstacles import forward_drops
 from netloom.kernel import nft
+from netloom.kernel.firewalls import OtherFirewalls
 from netloom.kernel.nft import NftTables
 from netloom.model.endpoint import Endpoint, PortMapping
 from netloom.model.errors import KernelRejected, NetloomError
@@ -216,7 +216,7 @@ def test_what_another_hand_wrote_right_after_us_is_not_taken_for_our_spelling(
     netns.call(go)
 
 
-def test_a_real_iptables_drop_is_found_and_the_remedy_ends_it(netns: Netns) -> None:
+def test_a_real_forward_drop_is_found_and_the_remedy_ends_it(netns: Netns) -> None:
     """The forward chain that Docker makes, made with nft as iptables-nft makes it."""
     blue = network("10.244.0.0/16")
     netns.run(
@@ -226,13 +226,32 @@ def test_a_real_iptables_drop_is_found_and_the_remedy_ends_it(netns: Netns) -> N
         "add rule ip filter FORWARD counter jump DOCKER-USER",
     )
     netns.call(lambda: write(NftTables(), TABLES["ipv4"]))
-    (problem,) = forward_drops(json.loads(netns.run("nft", "-j", "list", "ruleset")), [blue])
+    others = OtherFirewalls()
+    (problem,) = netns.call(lambda: others.problems([blue]))
     assert "ip filter FORWARD" in problem.subject
     for command in problem.remedy.split("; "):
         _, _, chain, flag, cidr, *_ = command.split()
         end = {"-s": "saddr", "-d": "daddr"}[flag]
         netns.run("nft", "insert", "rule", "ip", "filter", chain, "ip", end, cidr, "accept")
-    assert forward_drops(json.loads(netns.run("nft", "-j", "list", "ruleset")), [blue]) == []
+    deadline = time.monotonic() + 20  # it looks again when looking costs little
+    while netns.call(lambda: others.problems([blue])):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_other_firewalls_are_listed_once_while_nothing_changes(
+    netns: Netns, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = counting_nft(tmp_path, monkeypatch)
+    blue = network("10.244.0.0/16")
+
+    def go() -> None:
+        others = OtherFirewalls()
+        for _ in range(100):
+            assert others.problems([blue]) == []
+
+    netns.call(go)
+    assert count() == 1
 
 
 @dataclass

@@ -30,6 +30,8 @@ Type=notify
 ExecStart={{command}} agent
 Restart=always
 RestartSec=1
+# An agent whose loop is stuck says no longer that it is alive; a new one costs no packet.
+WatchdogSec=60
 # The data path is the kernel's, and helper processes that carry packets outlive the agent.
 KillMode=process
 RuntimeDirectory=netloom
