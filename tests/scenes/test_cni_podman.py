@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,10 +151,14 @@ class Podman:
 
 
 @pytest.fixture(scope="module")
-def podman(lab_names: Iterator[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+def podman(lab_names: Iterator[str]) -> Iterator[Podman]:
     document = default_document(hosts=1)
-    with Lab.up(document, name=next(lab_names), owner=myself()) as lab:
-        found = Podman(lab, tmp_path_factory.mktemp("podman"))
+    # Podman refuses a runroot of more than 50 characters: pytest's own folders are too deep.
+    with (
+        Lab.up(document, name=next(lab_names), owner=myself()) as lab,
+        tempfile.TemporaryDirectory(prefix="nl-podman-", ignore_cleanup_errors=True) as folder,
+    ):
+        found = Podman(lab, Path(folder))
         try:
             found.import_image()
             yield found
