@@ -137,6 +137,31 @@ class WatchContract:
         assert not reader.is_alive()
         assert batches == [None]
 
+    def test_a_watch_may_be_closed_by_many_threads_at_once(self, store: Store):
+        """Each close ends without an error, whoever came first; nothing is closed twice."""
+        for _ in range(50):
+            watch = store.watch("w/", store.list("w/").revision)
+            errors: list[BaseException] = []
+            start = threading.Barrier(8)
+
+            def close(
+                watch: Watch = watch,
+                errors: list[BaseException] = errors,
+                start: threading.Barrier = start,
+            ) -> None:
+                start.wait()
+                try:
+                    watch.close()
+                except BaseException as error:  # noqa: BLE001 - the test shows it
+                    errors.append(error)
+
+            threads = [threading.Thread(target=close) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert errors == []
+
     def test_a_closed_watch_stays_closed(self, store: Store):
         watch = store.watch("/", store.list("/").revision)
         watch.close()

@@ -33,6 +33,7 @@ class Registration:
         self.host_name = host_name
         self.problems: tuple[Problem, ...] = ()
         self._clock = clock
+        self._claimed: set[Block] = set()
         self._lease = 0
         self._kept_s = float("-inf")
         self._place = _place()
@@ -141,7 +142,9 @@ class Registration:
                 search = claims.Search(network, pool, self.host_id, hints=hints)
                 try:
                     block = claims.claim(store, search)
-                    _log.info("claimed block %s of network %s", block.cidr, network.name)
+                    if block not in self._claimed:  # else the watch has yet to bring it
+                        _log.info("claimed block %s of network %s", block.cidr, network.name)
+                    self._claimed.add(block)
                 except Conflict as error:
                     problems.append(
                         Problem("error", f"network {network.name}", str(error), error.hint)

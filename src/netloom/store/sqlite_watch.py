@@ -39,6 +39,7 @@ class SqliteWatch:
         self._ended = False
         self._bell: Bell | None = Bell(store.connections.path)
         self._reader = threading.Lock()
+        self._closing = threading.Lock()
 
     def next(self, timeout_s: float | None = None) -> Batch | None:
         """Block until something changed; None when ``timeout_s`` passed or the watch has ended."""
@@ -64,12 +65,11 @@ class SqliteWatch:
     def close(self) -> None:
         """End the watch; idempotent, callable from any thread."""
         self._ended = True
-        bell = self._bell
-        if bell is None:
-            return
-        bell.wake()
-        with self._reader:  # the reader has left
-            if self._bell is not None:
+        with self._closing:
+            if self._bell is None:
+                return
+            self._bell.wake()
+            with self._reader:  # the reader has left
                 self._bell.close()
                 self._bell = None
 

@@ -1,0 +1,121 @@
+"""Agent start to last route, against the floor: the same netlink bytes sent from memory at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+from bench.crowd import Crowd, crowd
+from bench.figures import figure, ratio
+from netloom.core.desired import desired
+from netloom.core.underlay import facts
+from netloom.kernel import encode, namespaces
+from netloom.kernel.netlink import Netlink
+from netloom.kernel.rtnetlink import RtKernel
+from netloom.model.kernel import Link
+from netloom.model.keys import CLUSTER
+from netloom.model.view import View
+from netloom.reconcile.cluster import from_listing
+from netloom.reconcile.contracts import Change, Verb
+from netloom.store.sqlite import SqliteStore
+
+RUNS = 5
+
+
+def main(sizes: tuple[int, ...] = (1000, 4000)) -> None:
+    """Measure and print."""
+    bare = figure("interpreter start, bare", "ms", [_python("pass") for _ in range(RUNS * 2)])
+    loaded = figure(
+        "interpreter start with the agent's imports",
+        "ms",
+        [_python("import netloom.cli.agent") for _ in range(RUNS * 2)],
+    )
+    for size in sizes:
+        starts, floors = [], []
+        for _ in range(RUNS):
+            with crowd(size) as made:
+                floors.append(_floor(made))
+            with crowd(size) as made:
+                starts.append(_start(made))
+        start = figure(f"agent start to last route, {size} peers", "ms", starts)
+        floor = figure(f"floor: the same bytes from memory, {size} peers", "ms", floors)
+        ratio("start less imports / floor", start.median - loaded.median, floor.median, "≤ 1.5")
+        ratio("start less bare start / floor", start.median - bare.median, floor.median, "≤ 1.5")
+
+
+def _python(code: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return (time.perf_counter() - began) * 1000
+
+
+def _start(made: Crowd) -> float:
+    """Start an agent in the crowd and wait until its last route is there."""
+    with closing(_RouteCount(made)) as count:
+        began = time.perf_counter()
+        agent = made.start_agent()
+        try:
+            ended = count.wait_for(made.size)
+        finally:
+            agent.terminate()
+            agent.wait(20)
+    return (ended - began) * 1000
+
+
+def _floor(made: Crowd) -> float:
+    """Send what the agent would send, encoded beforehand, in one go per kind of message."""
+    store = SqliteStore(made.store_path)
+    cluster = from_listing(store.list(CLUSTER), store.store_id)
+    store.close()
+    kernel = RtKernel(namespaces.path(made.netns))
+    base = kernel.read(("link", "address", "route"))
+    state = desired(View(cluster, "bench", facts(base))).state
+    links = [obj for obj in state.values() if isinstance(obj, Link)]
+    kernel.apply([Change(Verb.ADD, link) for link in links])
+    index = {o.name: o.index for o in kernel.read(("link",)) if isinstance(o, Link)}
+    requests = [
+        encode.encode(Verb.ADD, obj, index[obj.link])
+        for kind in ("neighbour", "fdb", "route")
+        for obj in state.values()
+        if obj.kind_name == kind
+    ]
+    with closing(Netlink.inside(namespaces.path(made.netns))) as netlink:
+        began = time.perf_counter()
+        acks = netlink.send(requests)
+        took = time.perf_counter() - began
+    kernel.close()
+    assert not any(ack.errno for ack in acks), "the floor's bytes were refused"
+    return took * 1000
+
+
+class _RouteCount:
+    """Counts our routes as the kernel reports them, by `ip monitor` in the namespace."""
+
+    def __init__(self, made: Crowd) -> None:
+        self._monitor = subprocess.Popen(
+            ["nsenter", f"--net={namespaces.path(made.netns)}", "ip", "monitor", "route"],
+            stdout=subprocess.PIPE,
+            bufsize=1 << 20,
+        )
+        time.sleep(0.2)  # until it listens
+
+    def wait_for(self, wanted: int) -> float:
+        """Return when the ``wanted``-th route of ours was reported."""
+        assert self._monitor.stdout is not None
+        for line in self._monitor.stdout:
+            if b"flannel.1" in line and b"onlink" in line:
+                wanted -= 1
+                if not wanted:
+                    return time.perf_counter()
+        raise RuntimeError("ip monitor ended")
+
+    def close(self) -> None:
+        """End the monitor."""
+        self._monitor.kill()
+        self._monitor.wait()
+
+
+if __name__ == "__main__":
+    main()
