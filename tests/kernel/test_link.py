@@ -251,3 +251,12 @@ def test_many_links_go_at_once_and_others_stay(host, add, attempt, kernel):
     assert isinstance(errors[5], Conflict)
     left = {link["ifname"] for link in host.json("ip", "-j", "link")}
     assert left == {"lo", "ens33", "br5"}
+
+
+def test_a_bridge_keeps_its_mtu_whatever_its_ports(host, add, attempt, cni0, make_netns, pod_link):
+    link = pod_link(make_netns("pod"))
+    narrow = replace(link, mtu_bytes=1300, peer=replace(link.peer, mtu_bytes=1300))
+    add(cni0, narrow)
+    assert shown(host, "cni0")["mtu"] == 1450
+    assert attempt(Verb.DELETE, narrow) == [None]
+    assert shown(host, "cni0")["mtu"] == 1450

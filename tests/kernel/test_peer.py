@@ -164,3 +164,13 @@ def test_the_check_says_that_the_namespace_is_gone(pod, kernel, pod_link):
     namespaces.delete(pod.name)
     (sentence,) = kernel.check_peer(link.peer)
     assert pod.path in sentence
+
+
+def test_the_host_itself_is_no_container(host, attempt, add, cni0, pod_link):
+    """Else the container's default route would be set on the host."""
+    add(cni0)
+    before = host.run("ip", "route"), set(links_of(host))
+    (error,) = attempt(Verb.ADD, pod_link(host))
+    assert isinstance(error, InvalidConfig)
+    assert "host's own" in str(error)
+    assert (host.run("ip", "route"), set(links_of(host))) == before

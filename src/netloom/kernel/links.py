@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import groupby
 
-from netloom.kernel import decode, encode_link, interior, refusals
+from netloom.kernel import decode, encode_link, interior, namespaces, refusals
 from netloom.kernel.encode_link import Surroundings
 from netloom.kernel.known import Known
 from netloom.kernel.lookup import Lookup
@@ -25,10 +25,16 @@ from netloom.reconcile.contracts import Change, Verb
 
 
 class Links:
-    """Carries out changes to links over the writer's socket."""
+    """Carries out changes to links over the writer's socket.
 
-    def __init__(self, netlink: Netlink, lookup: Lookup, known: Known) -> None:
+    ``home`` is the identity of the namespace that the socket is in: no container's.
+    """
+
+    def __init__(
+        self, netlink: Netlink, lookup: Lookup, known: Known, home: tuple[int, int]
+    ) -> None:
         self._netlink = netlink
+        self._home = home
         self._lookup = lookup
         self._known = known
 
@@ -59,6 +65,8 @@ class Links:
             raise refusals.link_conflict(link, standing)
         with ExitStack() as stack:
             netns_fd = stack.enter_context(opened(link.peer.netns)) if link.peer else -1
+            if link.peer and namespaces.identity_of(netns_fd) == self._home:
+                raise refusals.own_namespace(link.peer)
             lower = self._index_of(change, link.vxlan.device if link.vxlan else "")
             master = self._index_of(change, link.master or "")
             around = Surroundings(lower, master, netns_fd)
@@ -73,20 +81,16 @@ class Links:
         """Create the link with its alias in one send."""
         link = _link_of(change)
         self._known.links[link.name] = link
-        requests = [request]
-        if link.alias:
-            requests.append(encode_link.complete(link))
-        created, *aliased = self._netlink.send(requests)
-        refused = created if created.errno else next((a for a in aliased if a.errno), None)
-        if refused is None:
+        created, completed = self._netlink.send([request, encode_link.complete(link)])
+        if not created.errno and not completed.errno:
             return
         del self._known.links[link.name]
         if not created.errno:
             self._remove(link.name, self._lookup.index(link.name))
-        elif aliased and not aliased[0].errno:
+        elif not completed.errno:
             # Another hand made a link of this name in between; it must not look like ours.
             self._netlink.send([encode_link.name_alias(link.name, "")])
-        raise self._refusal(change, refused)
+        raise self._refusal(change, created if created.errno else completed)
 
     def _finish(self, change: Change, index: int) -> None:
         """Set what creation does not take, and the container's end."""

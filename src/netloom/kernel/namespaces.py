@@ -142,7 +142,12 @@ def in_new_namespace(function: Callable[[], T]) -> T:
 def identity(target: str | os.PathLike[str] = "/proc/thread-self/ns/net") -> tuple[int, int]:
     """Return (device, inode) of a namespace: equal exactly when two paths lead to the same one."""
     with opened(target) as fd:
-        status = os.fstat(fd)
+        return identity_of(fd)
+
+
+def identity_of(fd: int) -> tuple[int, int]:
+    """Return the :func:`identity` of the namespace that ``fd`` is open on."""
+    status = os.fstat(fd)
     return status.st_dev, status.st_ino
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from netloom.kernel.netlink import Ack
-from netloom.model.errors import Conflict, KernelRejected, NetloomError, NotPermitted
+from netloom.model.errors import Conflict, InvalidConfig, KernelRejected, NetloomError, NotPermitted
 from netloom.model.kernel import Address, Fdb, KernelObject, Link, Neighbour, Peer, Route, describe
 from netloom.reconcile.contracts import Change, Verb
 
@@ -58,6 +58,16 @@ def vni_conflict(link: Link, holder: Link) -> Conflict:
         f"link {link.name}: VNI {link.vxlan.vni} at port {link.vxlan.port} is taken by "
         f"{holder.name}" + (f" (alias {holder.alias!r})" if holder.alias else ""),
         hint=f"choose another VNI or port, or remove it with `ip link delete {holder.name}`",
+    )
+
+
+def own_namespace(peer: Peer) -> InvalidConfig:
+    """Return the error for a container that would be the host itself."""
+    return InvalidConfig(
+        f"netns: {peer.netns} is the host's own network namespace",
+        field="netns",
+        value=peer.netns,
+        hint="a container on the host's network needs no attachment",
     )
 
 

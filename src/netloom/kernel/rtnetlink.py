@@ -10,6 +10,7 @@ from netloom.kernel import decode, encode, encode_link, interior, refusals
 from netloom.kernel.known import Known
 from netloom.kernel.links import Links
 from netloom.kernel.lookup import Lookup
+from netloom.kernel.namespaces import identity
 from netloom.kernel.netlink import Ack, Netlink
 from netloom.model.errors import Conflict, NetloomError
 from netloom.model.kernel import (
@@ -38,7 +39,8 @@ class RtKernel:
         self._netlink = Netlink() if netns is None else Netlink.inside(netns)
         self._lookup = Lookup(self._netlink)
         self.known = Known()
-        self._links = Links(self._netlink, self._lookup, self.known)
+        home = identity() if netns is None else identity(netns)
+        self._links = Links(self._netlink, self._lookup, self.known, home)
 
     @property
     def port(self) -> int:
