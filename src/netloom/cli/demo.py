@@ -6,29 +6,21 @@ and time is read from the kernel while you watch. ``lab/`` does the work, this m
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
-import textwrap
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from netloom.cli.lab import example
+from netloom.cli.lab import example, terminable
+from netloom.cli.story import WIDTH, Story
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from netloom.lab.host import LabContainer, LabHost
     from netloom.lab.lab import Lab
-    from netloom.lab.repair import Damage
 
-WIDTH = 92
 TUNNEL = "flannel.1"
-BRIDGE = "cni0"
 HOSTS = 3
 CONTAINERS = ("a", "b")
 UNDERLAY_FRAMES = "udp port 8472"
@@ -37,8 +29,9 @@ UNDERLAY_FRAMES = "udp port 8472"
 @click.command(epilog=example("netloom demo", "netloom demo --keep     # and go on by hand"))
 @click.option("--keep", is_flag=True, help="Leave the lab standing at the end.")
 @click.option("--name", default="demo", show_default=True, help="The lab's name.")
+@click.option("--pause", is_flag=True, help="Wait for a key before each step.")
 @click.option("--no-color", is_flag=True, help="Plain text, as when stdout is no terminal.")
-def demo(keep: bool, name: str, no_color: bool) -> None:
+def demo(*, keep: bool, name: str, pause: bool, no_color: bool) -> None:
     """Show it all in a lab: traffic, tables, the wire, damage and its repair.
 
     Needs root, touches nothing of this machine's own network, leaves nothing behind.
@@ -50,9 +43,10 @@ def demo(keep: bool, name: str, no_color: bool) -> None:
 
     require_rights()
     teardown.sweep()
-    story = Story(live=sys.stdout.isatty() and not no_color, coloured=not no_color)
+    live = sys.stdout.isatty() and not no_color
+    story = Story(live=live, coloured=not no_color, pause=pause)
     story.say(click.style("Netloom", bold=True) + ": three hosts on this machine, nothing faked.")
-    with _terminable():
+    with terminable():
         story.step("Three hosts, an agent on each")
         lab = Lab.up(default_document(HOSTS), name=name, owner=myself(), progress=story.note)
         try:
@@ -68,56 +62,35 @@ def demo(keep: bool, name: str, no_color: bool) -> None:
     _farewell(story, lab, keep=keep)
 
 
-@dataclass
-class Story:
-    """Prints: steps, notes, commands with their output. ``live`` may redraw what it has printed."""
-
-    live: bool
-    coloured: bool
-    began: float = field(default_factory=time.monotonic)
-    steps: int = 0
-    shown: list[str] = field(default_factory=list)
-
-    def say(self, text: str = "") -> None:
-        """Print one line."""
-        click.echo(text, color=None if self.coloured else False)
-
-    def step(self, title: str) -> None:
-        """Begin a step."""
-        self.steps += 1
-        passed = f"{time.monotonic() - self.began:.1f} s"
-        rule = "─" * (WIDTH - len(title) - len(passed) - 6)
-        self.say()
-        head = click.style(f"{self.steps}  {title}", bold=True, fg="cyan")
-        self.say(f"{head} {click.style(f'{rule} {passed}', dim=True)}")
-
-    def note(self, text: str) -> None:
-        """Print an explanation below what it explains."""
-        for number, line in enumerate(textwrap.wrap(text, WIDTH - 5)):
-            self.say("   " + click.style(("→ " if number == 0 else "  ") + line, dim=True))
-
-    def shell(self, place: LabHost | LabContainer, command: str) -> str:
-        """Run a command as a person would, show it and what it prints; return the output."""
-        prompt = click.style(f"{place.name}$", fg="green")
-        self.say(f"   {prompt} {click.style(command, bold=True)}")
-        output = place.exec(command.split())
-        for line in output.splitlines():
-            self.say(f"   {line.rstrip()}")
-        return output
-
-    def learned(self, text: str) -> None:
-        """Remember a line for the summary."""
-        self.shown.append(text)
-
-
 def _tell(story: Story, lab: Lab) -> None:
     one = lab.hosts[0]
+    _draw(story, lab)
     containers = _start_containers(story, lab)
     _show_matrix(story, containers)
     _show_tables(story, one, containers[0])
     _show_wire(story, one, containers)
     _show_damage(story, one, containers)
     _show_agent_away(story, one, containers)
+
+
+def _draw(story: Story, lab: Lab) -> None:
+    """Draw the hosts and what joins them."""
+    segment = lab.topology.segments[0]
+    names = [f"{host.name} {host.node.interfaces[0].name}" for host in lab.hosts]
+    underlays = [host.underlay for host in lab.hosts]
+    room = max(map(len, underlays)) + 2
+    left, right = "─" * (room // 2), "─" * (room - room // 2 - 1)
+
+    def row(cells: Sequence[str]) -> None:
+        story.say("   " + "   ".join(cells))
+
+    row([f"┌{'─' * room}┐" for _ in names])
+    row([f"│{click.style(f'{name:^{room}}', bold=True)}│" for name in names])
+    row([f"│{click.style(f'{underlay:^{room}}', fg='blue')}│" for underlay in underlays])
+    row([f"└{left}┬{right}┘" for _ in names])
+    gateway = ", ".join(map(str, segment.gateways))
+    wire = "───".join(f"─{left}┴{right}─" for _ in names)
+    story.say(f"   {wire}── {segment.subnets[0]}, gateway {gateway}")
 
 
 def _start_containers(story: Story, lab: Lab) -> list[LabContainer]:
@@ -132,6 +105,7 @@ def _start_containers(story: Story, lab: Lab) -> list[LabContainer]:
         underlay = click.style(host.underlay, fg="blue")
         story.say(f"   {host.name}  {underlay}   block {block:15}  {names}")
     took = time.monotonic() - began
+    story.far = containers[len(CONTAINERS)].address
     story.note(
         f"each host claimed a block of its own for all its containers; {len(containers)} "
         f"containers took {took:.1f} s"
@@ -224,18 +198,19 @@ def _show_wire(story: Story, host: LabHost, containers: Sequence[LabContainer]) 
 
 
 def _show_damage(story: Story, host: LabHost, containers: Sequence[LabContainer]) -> None:
+    from netloom.lab.damage import damages, tables
     from netloom.lab.repair import time_repair
     from netloom.lab.traffic import Pings
     from netloom.lab.waiting import wait_until
 
     story.step(f"Damage by hand on {host.name}, mended by its agent")
-    before = _tables(host)
+    before = tables(host)
     times = []
     with Pings(containers[0], containers[len(CONTAINERS)].address) as pings:
-        for damage in _damages(host):
+        for damage in damages(host):
             took = time_repair(host, damage)
             wait_until(
-                lambda: _tables(host) == before, deadline_s=20, what="all tables as they were"
+                lambda: tables(host) == before, deadline_s=20, what="all tables as they were"
             )
             times.append(took)
             command = " ".join(damage.command)
@@ -250,73 +225,10 @@ def _show_damage(story: Story, host: LabHost, containers: Sequence[LabContainer]
         f"a ping every 10 ms between {containers[0].name} and {containers[len(CONTAINERS)].name} "
         f"ran all the while: {pings.sent} sent, {pings.lost} lost"
     )
+    story.shell(host, "netloom status")
+    story.note("what the agent itself says of it, on one screen")
     slowest = max(times) * 1000
     story.learned(f"{len(times)} kinds of damage, each mended; the slowest took {slowest:.0f} ms")
-
-
-def _damages(host: LabHost) -> Iterator[Damage]:
-    """Return damage to each kind of object, aimed at what is there."""
-    from netloom.lab.repair import Damage
-
-    def act(command: str, monitor: str, gone: str, back: str, times: int = 1) -> Damage:
-        return Damage(tuple(command.split()), tuple(monitor.split()), gone, back, times)
-
-    routes = host.json(["ip", "-j", "route", "show", "dev", TUNNEL])
-    block, via = routes[0]["dst"], routes[0]["gateway"]
-    quoted = block.replace(".", r"\.")
-    yield act(
-        f"ip route del {block}", "ip monitor route", rf"^Deleted {quoted} ", rf"^{quoted} via"
-    )
-    yield act(
-        f"ip neigh del {via} dev {TUNNEL}",
-        "ip monitor neigh",
-        rf"^Deleted {via} dev {TUNNEL}",
-        rf"^{via} dev {TUNNEL} lladdr .* PERMANENT",
-    )
-    entry = host.exec(["bridge", "fdb", "show", "dev", TUNNEL]).splitlines()[0].split()
-    mac = entry[0]
-    yield act(
-        f"bridge fdb del {mac} dev {TUNNEL}",
-        "bridge monitor fdb",
-        rf"^Deleted {mac} ",
-        rf"^{mac} dev {TUNNEL} dst",
-    )
-    port = host.json(["ip", "-j", "link", "show", "master", BRIDGE])[0]["ifname"]
-    yield act(
-        f"ip link set {port} nomaster",
-        "ip monitor link",
-        rf"^Deleted .*{port}.*master",
-        rf" {port}@.* master {BRIDGE} ",
-    )
-    address = host.json(["ip", "-j", "-4", "address", "show", "dev", BRIDGE])[0]["addr_info"][0]
-    cidr = f"{address['local']}/{address['prefixlen']}"
-    yield act(
-        f"ip address del {cidr} dev {BRIDGE}",
-        "ip monitor address",
-        rf"^Deleted .*{BRIDGE} .*inet {cidr} ",
-        rf"^[0-9]+: {BRIDGE} .*inet {cidr} ",
-    )
-    route_back = rf"^[0-9./]+ via [0-9.]+ dev {TUNNEL}"
-    deleted = rf"^Deleted .*{TUNNEL}"
-    yield act(f"ip link del {TUNNEL}", "ip monitor link route", deleted, route_back, len(routes))
-    yield act("nft flush ruleset", "nft monitor", "new generation", "new generation")
-
-
-def _tables(host: LabHost) -> list[str]:
-    """Return all that damage and repair are compared by, sorted, as a new link has a new number."""
-    commands = (
-        "ip -br -4 address",
-        f"ip -br link show master {BRIDGE}",
-        "ip route",
-        "ip neigh show nud permanent",
-        f"bridge fdb show dev {TUNNEL}",
-    )
-    lines = [
-        f"{command}: {line}"
-        for command in commands
-        for line in host.exec(command.split(), check=False).splitlines()
-    ]
-    return [*sorted(lines), host.exec(["nft", "-s", "list", "ruleset"])]
 
 
 def _show_agent_away(story: Story, host: LabHost, containers: Sequence[LabContainer]) -> None:
@@ -347,7 +259,7 @@ def _farewell(story: Story, lab: Lab, *, keep: bool) -> None:
     flag = f" --name {lab.name}"
     commands = [
         f"netloom lab exec{flag} h1 -- netloom status",
-        f"netloom lab exec{flag} h1/a -- ping -c3 <an address above>",
+        f"netloom lab exec{flag} h1/a -- ping -c3 {story.far}",
         f"netloom lab fault{flag} h2 cut          # and heal",
         f"netloom lab fault{flag} store stop-store   # and start-store",
         f"netloom lab down{flag}",
@@ -359,20 +271,3 @@ def _farewell(story: Story, lab: Lab, *, keep: bool) -> None:
         commands.insert(0, "netloom demo --keep")
     for command in commands:
         story.say(f"     {click.style(command, bold=True)}")
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into what Ctrl-C is, so that the lab is taken down on the way."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

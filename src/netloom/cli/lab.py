@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +16,8 @@ from netloom.cli.options import output_option
 from netloom.cli.render import Table, emit, paint
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from netloom.lab.lab import Lab
 
 DEFAULT_LAB = "lab"
@@ -87,7 +91,8 @@ def up(
     else:
         document = default_document(3 if hosts is None else hosts, network_of(**choices))
     began = time.monotonic()
-    made = Lab.up(document, name=name, run_agents=not bare, progress=say)
+    with terminable():
+        made = Lab.up(document, name=name, run_agents=not bare, progress=say)
     say(f"lab {name} is up after {time.monotonic() - began:.1f} s")
     click.echo(_table([made.describe()]))
     first = made.hosts[0].name
@@ -309,3 +314,20 @@ def _agent_cell(agent: Mapping[str, Any]) -> str:
         return paint("not running", "red")
     state = paint("ready", "green") if agent["ready"] else paint("not ready", "yellow")
     return f"{state} pid {agent['pid']}"
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into what Ctrl-C is, so that a lab is taken down on the way."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,11 +3,12 @@
 A lab is a directory below ``/run/netloom/lab`` (``NETLOOM_LAB_DIR``)::
 
     lab.json                     name, owner, phase and topology; the first thing written
-    lock                         held while the lab is being changed
-    cluster.db                   the hosts' common store
+    store/cluster.db             the hosts' common store
     hosts/<host>/agent.json      the agent's process
     hosts/<host>/agent.log
+    hosts/<host>/netloom.yaml    the agent's settings
     hosts/<host>/state, run      the agent's directories
+    hosts/<host>/bin, cni        the CNI executable, and what the runtime remembers
     hosts/<host>/containers/<name>.json, .log
 
 The directory is made before anything else and removed after everything else: while a part of a lab
@@ -17,12 +18,10 @@ new one. Only root may look inside.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,21 +153,6 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-
-
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold the lab for ourselves while it is being changed; waits for the one who has it."""
-    try:
-        fd = os.open(directory(name) / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        load(name)  # says that there is no such lab
-        raise
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def remove(name: str) -> None:

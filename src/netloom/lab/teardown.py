@@ -7,6 +7,11 @@ through being built, or half-way through this, is taken down like any other.
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from netloom.kernel import namespaces
 from netloom.lab import processes, record
 from netloom.lab.names import parse_namespace
@@ -56,6 +61,11 @@ def down(lab: str) -> bool:
 
     Raises the first error after all steps were tried.
     """
+    with _undisturbed():
+        return _down(lab)
+
+
+def _down(lab: str) -> bool:
     names = namespaces_of(lab)
     there = bool(names) or record.directory(lab).exists()
     errors: list[NetloomError] = []
@@ -72,6 +82,21 @@ def down(lab: str) -> bool:
         raise errors[0]
     record.remove(lab)
     return there
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let a second Ctrl-C not leave half of what the first one asked to be removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def remove_namespace(name: str) -> None:
