@@ -1,0 +1,132 @@
+"""The project's own commands: what they say before they act, and what they leave alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netloom.kernel import namespaces
+from netloom.lab.processes import Process, myself
+from netloom.lab.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+NOBODY = 65534
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+
+
+@pytest.fixture
+def copy() -> Iterator[Path]:
+    """A copy of the commands where everybody may go, and ``bin`` for stand-ins on the PATH."""
+    with tempfile.TemporaryDirectory(prefix="nl-") as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        (place / "bin").mkdir()
+        shutil.copytree(ROOT / "scripts", place / "scripts")
+        shutil.copytree(ROOT / ".ci", place / ".ci")
+        shutil.copy(ROOT / "Makefile", place)
+        yield place
+
+
+def stand_in(place: Path, name: str, script: str) -> None:
+    path = place / "bin" / name
+    path.write_text(f"#!/bin/bash\n{script}\n")
+    path.chmod(0o755)
+
+
+def run(place: Path, *command: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=place,
+        env={"PATH": f"{place}/bin:/usr/bin:/bin:/usr/sbin:/sbin"},
+        user=user,
+        extra_groups=[] if user else None,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_is_the_first_goal_and_names_all_of_them(copy: Path) -> None:
+    done = run(copy, "make")
+    goals = {line.split()[1] for line in done.stdout.splitlines()}
+    assert goals >= {"demo", "test", "test-all", "lint", "bench", "build", "clean", "help"}
+
+
+@needs_root
+@pytest.mark.parametrize("goal", ["demo", "test", "test-all", "bench"])
+def test_without_root_one_sentence_says_what_to_do(copy: Path, goal: str) -> None:
+    done = run(copy, "make", goal, user=NOBODY)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    assert done.returncode != 0
+    assert len(said) == 1
+    assert f"please run `sudo make {goal}`" in said[0]
+
+
+@needs_root
+def test_missing_packages_are_named_and_nothing_is_installed_without_root(copy: Path) -> None:
+    stand_in(copy, "dpkg-query", '[[ ${!#} == tcpdump ]] || echo -n "installed"')
+    stand_in(copy, "apt-get", "touch $(dirname $0)/../called")
+    done = run(copy, "scripts/setup", user=NOBODY)
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("These Debian packages are missing: tcpdump;")
+    assert not (copy / "called").exists()
+    assert not (copy / ".venv").exists()
+
+
+def test_no_package_brings_a_container_engine_with_a_service() -> None:
+    """Such a service would rewrite the firewall of the machine that the tests run on."""
+    lines = (ROOT / "scripts" / "packages").read_text().splitlines()
+    names = {line.split()[0] for line in lines if line and not line.startswith("#")}
+    assert not names & {"docker.io", "docker-ce", "containerd", "kubelet"}
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_ci_prints_pytests_closing_line_last_and_keeps_the_code(copy: Path, code: int) -> None:
+    closing = "=== 3 passed, 1 skipped in 0.12s ==="
+    stand_in(copy, "make", f"echo '{closing}'; echo 'make: *** [test] Error'; exit {code}")
+    done = run(copy, ".ci/run")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (code, closing)
+
+
+def test_ci_says_so_when_pytest_never_closed(copy: Path) -> None:
+    stand_in(copy, "make", "echo 'ruff: something'; exit 2")
+    done = run(copy, ".ci/run")
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[-1].startswith("make test ended with code 2")
+
+
+@needs_root
+def test_the_sweep_removes_what_dead_runs_left_and_spares_live_ones(copy: Path) -> None:
+    me = myself()
+    gone = subprocess.Popen(["/bin/true"])
+    gone.wait(timeout=10)
+    assert Process.of(gone.pid) is None
+    dead, live = f"nl-t{gone.pid}x1-swept", f"nl-t{me.pid}x{me.start:x}-kept"
+    for name in (dead, live):
+        namespaces.create(name)
+    left = namespaces.path(dead)
+    inside = subprocess.Popen(["nsenter", f"--net={left}", "sleep", "600"])
+    try:
+        wait_until(
+            lambda: Path(f"/proc/{inside.pid}/comm").read_text() == "sleep\n",
+            deadline_s=20,
+            what="a process in the dead run's namespace",
+        )
+        done = run(copy, "scripts/sweep")
+        assert f"removing {dead}," in done.stdout
+        assert namespaces.names(dead) == []
+        assert namespaces.names(live) == [live]
+        assert inside.wait(timeout=10) == -9
+    finally:
+        inside.kill()
+        inside.wait(timeout=10)
+        for name in (dead, live):
+            namespaces.delete(name)
