@@ -27,7 +27,7 @@ PYTHON = ("env", f"PYTHONPATH={SOURCE}", sys.executable, "-c", SHOW)
 
 def test_a_machine_that_has_all_is_told_nothing(netns: Netns) -> None:
     assert netns.call(lambda: preflight.missing(families=(4, 6))) == []
-    netns.call(preflight.require)
+    netns.call(lambda: preflight.require(preflight.missing()))
 
 
 def test_the_try_leaves_no_trace(netns: Netns) -> None:
@@ -48,7 +48,7 @@ def test_a_kind_of_link_that_the_kernel_has_not_is_named_with_its_module(netns: 
     assert "links of type nosuchkind" in problem.text
     assert "modprobe nosuchkind" in problem.remedy or "reboot" in problem.remedy
     with pytest.raises(Unavailable, match="links of type nosuchkind"):
-        netns.call(lambda: preflight.require(("nosuchkind",)))
+        preflight.require([problem])
 
 
 def test_where_modules_are_the_remedy_says_how_to_get_this_one(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_error_for_a_missing_right_is_not_permitted() -> None:
     if child == 0:
         os.setuid(65534)
         try:
-            preflight.require()
+            preflight.require(preflight.missing_rights())
         except NotPermitted as error:
             os.write(writer, str(error).encode())
         os._exit(0)

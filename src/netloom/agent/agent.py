@@ -28,7 +28,9 @@ from netloom.agent.mirror import Mirror
 from netloom.agent.registration import KEEP_ALIVE_S, Registration
 from netloom.agent.settings import AgentSettings
 from netloom.agent.watcher import StoreWatcher
+from netloom.kernel import preflight
 from netloom.kernel.compose import HostKernel
+from netloom.kernel.firewalls import OtherFirewalls
 from netloom.kernel.namespaces import is_netns
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import NetloomError, Unavailable
@@ -59,6 +61,7 @@ class Agent:
         self._admitted: frozenset[str] = frozenset()
         self._gone: tuple[Problem, ...] = ()
         self._host_threads: list[threading.Thread] = []
+        self._others = OtherFirewalls()
 
     def start(self) -> None:
         """Take the host, read what is known, and begin to keep the kernel true.
@@ -67,6 +70,7 @@ class Agent:
         journal's store raises.
         """
         settings = self.settings
+        preflight.require(preflight.missing_rights())
         _make_private(settings.state_dir)
         _make_private(settings.run_dir)
         self._lock.take()
@@ -194,6 +198,8 @@ class Agent:
         problems = [engine.error] if engine.error else []
         if turn:
             problems += [*turn.desired.problems, *turn.plan.problems]
+            standing = turn.desired.standing.values()
+            problems += self._others.problems(one.network for one in standing)
         problems += [Problem("error", "kernel", text) for text in engine.failing]
         cluster = self.watcher.cluster
         problems += [*(cluster.problems if cluster else ()), *self.registration.problems]

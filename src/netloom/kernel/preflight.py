@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from netloom.core import firewall
@@ -41,9 +41,7 @@ def missing(
     Each problem names the thing and its remedy. What only a privileged process can find out is
     left out where the privilege is missing: that is then the problem.
     """
-    problems = _rights()
-    if not commands.find("nft"):
-        problems.append(_from(commands.missing("nft"), "program nft"))
+    problems = missing_rights()
     if 6 in families and not (_PROC_SYS_NET / "ipv6").exists():
         problems.append(
             Problem(
@@ -61,12 +59,22 @@ def missing(
         return [_from(error, "network namespaces")]
 
 
-def require(kinds: Collection[str] = USUAL_KINDS, families: Collection[Family] = IPV4) -> None:
-    """Raise the first thing that is missing: NotPermitted for a right, Unavailable for a part.
+def missing_rights() -> list[Problem]:
+    """Return what is missing whatever the networks: capabilities, a writable /proc/sys, nft.
 
-    The message tells all of them.
+    A matter of less than a millisecond: it tries nothing.
     """
-    problems = missing(kinds, families)
+    problems = _rights()
+    if not commands.find("nft"):
+        problems.append(_from(commands.missing("nft"), "program nft"))
+    return problems
+
+
+def require(problems: Sequence[Problem]) -> None:
+    """Raise if anything is missing: NotPermitted for a right, Unavailable for a part.
+
+    The message tells all of it.
+    """
     if not problems:
         return
     text = "; ".join(problem.text for problem in problems)
@@ -79,17 +87,21 @@ def _rights() -> list[Problem]:
     held = _effective_capabilities()
     if _ask_for_link("") == errno.EPERM:  # root of a user namespace that does not own this network
         held &= ~(1 << CAPABILITIES["CAP_NET_ADMIN"][0])
+    lacking = [name for name, (number, _) in CAPABILITIES.items() if not held >> number & 1]
     who = "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
+    remedy = (
+        f"run as root on the host, or give the process {' and '.join(lacking)} "
+        f"(systemd: AmbientCapabilities={' '.join(lacking)}; "
+        f"docker: {' '.join(f'--cap-add {name[4:]}' for name in lacking)})"
+    )
     problems = [
         Problem(
             "error",
             f"capability {name}",
-            f"{who} lacks {name}: the agent may not {purpose}",
-            f"run as root on the host, or give the process {name} "
-            f"(systemd: AmbientCapabilities={name}; docker: --cap-add {name.removeprefix('CAP_')})",
+            f"{who} lacks {name}: the agent may not {CAPABILITIES[name][1]}",
+            remedy,
         )
-        for name, (number, purpose) in CAPABILITIES.items()
-        if not held >> number & 1
+        for name in lacking
     ]
     if os.statvfs(_PROC_SYS_NET).f_flag & os.ST_RDONLY:
         problems.append(
