@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,35 +31,47 @@ from netloom.model.view import Cluster
 INTENT_LIMIT = timedelta(minutes=5)
 
 
-class Audit:
-    """Gathers the facts of one host and compares them."""
+def find_live(endpoints: tuple[Endpoint, ...]) -> tuple[Live, ...]:
+    """Return the containers' interfaces that exist on this host, with their real addresses."""
+    by_link = {(each.network, each.host_ifname): each for each in endpoints}
+    found = []
+    for end in far_ends(each.netns for each in endpoints):
+        endpoint = by_link.get((end.network, end.host_ifname))
+        matches = endpoint is not None and endpoint.ifname == end.ifname
+        found.append(
+            Live(
+                endpoint.handle if endpoint is not None and matches else "",
+                end.network,
+                f"{end.ifname} in {end.netns} (host side {end.host_ifname})",
+                end.addresses,
+            )
+        )
+    return tuple(found)
 
-    def __init__(
-        self,
-        host_id: str,
-        book: AddressBook,
-        cluster: Callable[[], Cluster | None],
-        store: Callable[[], Store],
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self.host_id = host_id
-        self._book = book
-        self._cluster = cluster
-        self._store = store
-        self._now = now
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Gathers the facts of one host and compares them. ``look`` finds the live interfaces."""
+
+    host_id: str
+    book: AddressBook
+    cluster: Callable[[], Cluster | None]
+    store: Callable[[], Store]
+    look: Callable[[tuple[Endpoint, ...]], tuple[Live, ...]] = find_live
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def run(self) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
         """Return the findings, and what could not be judged, in sentences."""
         unjudged = []
-        cluster = self._cluster()
+        cluster = self.cluster()
         mirrored: tuple[Endpoint, ...] = ()
         try:
-            mirrored = read_mirrored(self._store())
+            mirrored = read_mirrored(self.store())
         except Unavailable as error:
             unjudged.append(f"what other hosts hold: the cluster store is away ({error})")
-        before = self._book.endpoints()
-        live = find_live(before)
-        endpoints = self._book.endpoints()
+        before = self.book.endpoints()
+        live = self.look(before)
+        endpoints = self.book.endpoints()
         live = _steady(live, before, endpoints)
         if cluster is None:
             unjudged.append("blocks and networks: the agent has no picture of the cluster yet")
@@ -69,8 +81,8 @@ class Audit:
             endpoints,
             mirrored,
             live,
-            intents_before=(self._now() - INTENT_LIMIT).isoformat(timespec="seconds"),
-            unreadable=self._book.problems(),
+            intents_before=(self.now() - INTENT_LIMIT).isoformat(timespec="seconds"),
+            unreadable=self.book.problems(),
         )
         found = check(facts)
         if cluster is None:
@@ -101,8 +113,11 @@ def routes(book: AddressBook, audit: Audit, detach: Callable[[Endpoint], None]) 
             # Not there, or a record that does not parse: nothing of it can be live.
             book.release(handle)
             return Response(data={"released": []})
-        if not force:
-            _refuse_live(endpoint)
+        if not force and any(each.handle == handle for each in audit.look((endpoint,))):
+            raise Conflict(
+                f"{handle} is no leak: its container is there ({endpoint.netns})",
+                hint="stop the container; to cut it off nevertheless: --force",
+            )
         detach(endpoint)
         return Response(data={"released": [endpoint.render()]})
 
@@ -110,24 +125,6 @@ def routes(book: AddressBook, audit: Audit, detach: Callable[[Endpoint], None]) 
         ("GET", "/v1/ipam/audit"): get_audit,
         ("POST", "/v1/ipam/release"): post_release,
     }
-
-
-def find_live(endpoints: tuple[Endpoint, ...]) -> tuple[Live, ...]:
-    """Return the containers' interfaces that exist on this host, with their real addresses."""
-    by_link = {(each.network, each.host_ifname): each for each in endpoints}
-    found = []
-    for end in far_ends(each.netns for each in endpoints):
-        endpoint = by_link.get((end.network, end.host_ifname))
-        matches = endpoint is not None and endpoint.ifname == end.ifname
-        found.append(
-            Live(
-                endpoint.handle if endpoint is not None and matches else "",
-                end.network,
-                f"{end.ifname} in {end.netns} (host side {end.host_ifname})",
-                end.addresses,
-            )
-        )
-    return tuple(found)
 
 
 def _steady(
@@ -192,11 +189,3 @@ def _holder(book: AddressBook, address: IPAddress, network: str) -> str:
         value=str(address),
         hint="name one of them: --handle",
     )
-
-
-def _refuse_live(endpoint: Endpoint) -> None:
-    if any(each.handle == endpoint.handle for each in find_live((endpoint,))):
-        raise Conflict(
-            f"{endpoint.handle} is no leak: its container is there ({endpoint.netns})",
-            hint="stop the container; to cut it off nevertheless: --force",
-        )

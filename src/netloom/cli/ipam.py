@@ -88,7 +88,7 @@ def check_(output: str, settings: Settings) -> None:
 @click.option("--leaked", is_flag=True, help="All that `check` calls a leak on this host.")
 @click.option("--block", metavar="CIDR", help="A whole block in which no address is held.")
 @click.option("--network", default="", metavar="NETWORK", help="Where --ip or --block are meant.")
-@click.option("--force", is_flag=True, help="Also while its container runs: cuts it off.")
+@click.option("--force", is_flag=True, help="Also while its container or agent runs.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @output_option
 @with_settings("datastore", "socket")
@@ -108,7 +108,7 @@ def release(
     if sum(map(bool, (ip, handle, leaked, block))) != 1:
         raise click.UsageError("give one of --ip, --handle, --leaked, --block")
     if block:
-        freed = _release_block(settings, block, network, yes)
+        freed = _release_block(settings, block, network, force=force, yes=yes)
         emit(output, freed, lambda: f"block {bold(block)} is free" if freed else "nobody holds it")
         return
     client = Client(settings.socket)
@@ -243,7 +243,9 @@ def _refuse_elsewhere(settings: Settings, handle: str) -> None:
                 )
 
 
-def _release_block(settings: Settings, text: str, network: str, yes: bool) -> list[dict[str, Any]]:
+def _release_block(
+    settings: Settings, text: str, network: str, *, force: bool, yes: bool
+) -> list[dict[str, Any]]:
     cidr = parse_network(text, "--block")
     with opened(settings) as cluster:
         found = [
@@ -261,6 +263,8 @@ def _release_block(settings: Settings, text: str, network: str, yes: bool) -> li
             )
         for block in found:
             _refuse_used(cluster, block)
+            if not force:
+                _refuse_dealt(cluster, block)
             if not yes:
                 _ask(f"release block {cidr} of host {block.host_id}?")
             key = keys.block_key(block.network, cidr)
@@ -279,6 +283,17 @@ def _refuse_used(cluster: ClusterStore, block: Block) -> None:
         raise Conflict(
             f"block {block.cidr} is in use by {', '.join(held[:3])}{more}",
             hint="stop these containers first",
+        )
+
+
+def _refuse_dealt(cluster: ClusterStore, block: Block) -> None:
+    """Refuse a block that a running agent may deal an address of at this very moment."""
+    network = cluster.cluster.networks.get(block.network)
+    dealt = network is not None and any(within(block.cidr, pool.cidr) for pool in network.pools)
+    if dealt and block.host_id in cluster.alive:
+        raise Conflict(
+            f"the agent of host {block.host_id} runs and deals addresses of {block.cidr}",
+            hint="stop that agent first, or use --force",
         )
 
 

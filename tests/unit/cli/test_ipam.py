@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netloom.model import keys
-from netloom.model.datastore import Store
+from netloom.model.datastore import Put, Store, Transaction
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block, Host, Reservation
 from netloom.model.network import Network, Pool
@@ -160,6 +160,16 @@ def test_an_empty_block_can_be_released_and_a_used_one_cannot(
     assert (again.code, "nobody holds it" in again.out) == (0, True)
     said = netloom("ipam", "release", "--block", "10.244.1.0/24", "--yes")
     assert (said.code, "in use by blue.c2.eth0, blue.c3.eth0" in said.err) == (4, True)
+
+
+def test_a_block_that_a_running_agent_deals_from_is_released_by_force_alone(
+    cluster: Store, netloom: Callable
+) -> None:
+    lease = cluster.grant(60)
+    cluster.commit(Transaction([Put(keys.alive_key("id2"), b"{}", lease)]))
+    said = netloom("ipam", "release", "--block", "fd00:0:0:2::/64", "--yes")
+    assert (said.code, "the agent of host id2 runs" in said.err) == (4, True)
+    assert netloom("ipam", "release", "--block", "fd00:0:0:2::/64", "--yes", "--force").code == 0
 
 
 def test_a_reservation_is_written_and_names_what_is_in_use_there(

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.memory_store import Died, FaultyStore, MemoryStore
 
 from netloom.model.addr import IPNetwork
-from netloom.model.datastore import Committed, Put, Store, Transaction
+from netloom.model.datastore import Committed, Delete, Put, Store, Transaction
 from netloom.model.errors import Conflict, Exhausted, Unavailable
 from netloom.model.host import Block, Reservation
 from netloom.model.keys import BLOCKS, block_key, reservation_key
@@ -222,6 +222,16 @@ def test_two_runs_of_one_host_at_once_end_with_one_block() -> None:
         store = Interposed(step, second_run)
         assert claim(store, host("h1")).cidr == ip_network("10.244.0.0/24")
         assert blocks(store) == {"10.244.0.0/24": "h1"}
+
+
+def test_a_pending_block_that_a_person_removed_is_never_taken_for_confirmed() -> None:
+    def operator(store: MemoryStore) -> None:
+        key = block_key("blue", ip_network("10.244.0.0/24"))
+        store.commit(Transaction([Delete(key)]))
+
+    store = Interposed(2, operator)
+    block = claim(store, host("h1"))
+    assert blocks(store) == {str(block.cidr): "h1"}
 
 
 def test_a_host_that_always_loses_gives_up_with_a_clear_word() -> None:
