@@ -188,6 +188,19 @@ def test_learned_forwarding_entries_of_a_bridge_are_no_news(furnished, heard):
     assert heard() == {"route"}
 
 
+def test_entries_on_links_of_others_are_no_news(furnished, heard, kernel):
+    furnished.sh("ip link add other type vxlan id 9 dev ens33 dstport 4789")
+    kernel.read(KINDS)
+    heard()
+    lines = (
+        "bridge fdb add 02:00:00:00:00:77 dev other dst 192.168.31.64 self",
+        "bridge fdb delete 02:00:00:00:00:77 dev other dst 192.168.31.64 self",
+        "ip neigh add 192.168.31.99 lladdr 02:00:00:00:00:77 dev ens33 nud permanent",
+        "ip neigh delete 192.168.31.99 dev ens33",
+    )
+    assert heard(*lines) == {"route"}
+
+
 def test_nftables_of_others_are_no_news(furnished, heard):
     assert heard("nft add table inet other", "nft delete table inet other") == {"route"}
 

@@ -156,3 +156,14 @@ def test_a_namespace_without_any_route_reads_as_empty(run_id):
 def test_a_host_with_one_family_turned_off_reads_the_other(host, kernel):
     host.sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
     assert [str(route.destination) for route in kernel.read(["route"])] == ["192.168.31.0/24"]
+
+
+def test_the_route_that_packets_take_is_the_one_that_is_read(host, add, standing):
+    """Another's route behind ours in the same place does no harm; before ours it does."""
+    wanted = ROUTES["by a gateway"]
+    add(wanted)
+    host.sh("ip route append 10.244.2.0/24 via 192.168.31.99 proto 99")
+    host.sh("ip route add 10.244.2.0/24 via 192.168.31.98 tos 0x10 proto 99")
+    assert standing("route")[wanted.key] == wanted
+    host.sh("ip route prepend 10.244.2.0/24 via 192.168.31.97 proto 99")
+    assert standing("route")[wanted.key].gateway == ipaddress.ip_address("192.168.31.97")

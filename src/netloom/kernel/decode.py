@@ -28,7 +28,7 @@ _neighbour_header = wire.NEIGHBOUR_HEADER.unpack_from
 # Names of this module's own: looking one up is quicker than an attribute of another module's.
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 _NDA_DST, _NDA_LLADDR = wire.NDA_DST, wire.NDA_LLADDR
-_LINK_LOCAL = bytes.fromhex("fe80") + bytes(14)
+_LINK_LOCAL = (bytes.fromhex("fe80") + bytes(14), 64)
 #: With and without the mark of nested attributes, which kernels leave out where they always did.
 _RARE = {
     kind | mark: kind
@@ -152,15 +152,18 @@ def _interface(packed: bytes, length: int) -> ipaddress.IPv4Interface | ipaddres
 def routes(payloads: Iterable[bytes], names: Mapping[int, str]) -> list[Route]:
     """Decode the main table's routes.
 
-    Left out: what the kernel caches, and the route that each device has to its link-local network.
+    Left out: what the kernel caches, the route that each device has to its link-local network,
+    routes for one type of service, and routes behind another one to the same place: `ip route
+    append` puts them there, and no packet takes them.
     A route with several next hops reads as type ``multipath`` with the first of them, so that it
     is equal to none with one.
     """
     found = []
+    places = set()
     for payload in payloads:
-        family, length, _, _, table, protocol, _, kind, flags = _route_header(payload)
+        family, length, _, tos, table, protocol, _, kind, flags = _route_header(payload)
         type_name = wire.ROUTE_TYPES.get(kind)
-        if type_name is None or flags & wire.RTM_F_CLONED or family not in _BITS:
+        if type_name is None or tos or flags & wire.RTM_F_CLONED or family not in _BITS:
             continue
         destination, gateway, link, metric = _BITS[family], None, "", 0
         rare: dict[int, bytes] = {}
@@ -180,8 +183,10 @@ def routes(payloads: Iterable[bytes], names: Mapping[int, str]) -> list[Route]:
             elif what in _RARE:
                 rare[_RARE[what]] = payload[position + 4 : position + size]
             position += (size + 3) & ~3
-        if table != wire.RT_TABLE_MAIN or destination == _LINK_LOCAL:
+        place = (destination, length, metric)
+        if table != wire.RT_TABLE_MAIN or place[:2] == _LINK_LOCAL or place in places:
             continue
+        places.add(place)
         onlink = bool(flags & wire.RTNH_F_ONLINK)
         net = _network(destination, length)
         route = Route(net, link, gateway, onlink, type_name, protocol, metric, table)

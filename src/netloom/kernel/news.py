@@ -8,7 +8,7 @@ from netloom.kernel import decode, wire
 from netloom.kernel.known import Known
 from netloom.kernel.lookup import Lookup
 from netloom.kernel.wire import attributes
-from netloom.model.kernel import KINDS, Link
+from netloom.model.kernel import ALIAS_PREFIX, KINDS, Link
 
 NOTHING: frozenset[str] = frozenset()
 EVERYTHING = frozenset(KINDS)
@@ -75,20 +75,24 @@ class News:
     def _neighbour(self, payload: bytes) -> frozenset[str]:
         family, index, state, _, _ = wire.NEIGHBOUR_HEADER.unpack_from(payload)
         if family != wire.AF_BRIDGE:
-            return _NEIGHBOUR
+            return _NEIGHBOUR if self._is_ours(index) else NOTHING
         entry = decode.forwarding(payload)
         if entry is None:
             return NOTHING  # what a bridge has learned
         mac, remote = entry
         as_written = state & wire.NUD_PERMANENT and self._known.fdb.get((index, mac)) == remote
-        return NOTHING if as_written else _FDB
+        return NOTHING if as_written or not self._is_ours(index) else _FDB
 
     def _lost_neighbour(self, payload: bytes) -> frozenset[str]:
         family, index, _, _, _ = wire.NEIGHBOUR_HEADER.unpack_from(payload)
         if family != wire.AF_BRIDGE:
-            return _NEIGHBOUR
+            return _NEIGHBOUR if self._is_ours(index) else NOTHING
         entry = decode.forwarding(payload)
         return _FDB if entry and (index, entry[0]) in self._known.fdb else NOTHING
+
+    def _is_ours(self, index: int) -> bool:
+        believed = self._known.links.get(self._lookup.name(index))
+        return believed is not None and believed.alias.startswith(ALIAS_PREFIX)
 
 
 def _loses(believed: Link, link: Link) -> bool:
