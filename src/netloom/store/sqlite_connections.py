@@ -2,9 +2,10 @@
 
 A connection is lent to one thread at a time and taken back; so there are as many as threads that
 are at it at once. Writers of this process queue at a lock (fair, no polling); only between
-processes does SQLite's own busy handler wait. Before and after each use the file at the path is
-compared with the one that is open: when somebody removed or replaced it, all connections are given
-up, the call raises ``Unavailable``, and later calls open whatever file is there then.
+processes does SQLite's own busy handler wait. After each use the file at the path is compared with
+the one that is open: when somebody removed or replaced it, what was read or written there does not
+count; all connections are given up, the call raises ``Unavailable``, and later calls open whatever
+file is there then.
 """
 
 from __future__ import annotations
@@ -110,15 +111,20 @@ class Connections:
             reopen = self._open is None
         if reopen:
             self._reopen()
-        self._check_identity()
         with self._mutex:
             if self._idle:
                 return self._idle.pop()
             generation = self._generation
         try:
-            return generation, files.connect(self.path, self._busy_s)
+            connection = files.connect(self.path, self._busy_s)
         except sqlite3.Error as error:
             raise _away(errors.translate(error, self.path)) from error
+        try:
+            self._check_identity()  # or this is a connection to another file than the idle ones
+        except NetloomError:
+            connection.close()
+            raise
+        return generation, connection
 
     def _give_back(self, generation: int, connection: sqlite3.Connection) -> None:
         try:

@@ -60,9 +60,8 @@ def keep_alive(db: sqlite3.Connection, lease: int) -> bool:
 
 
 def check(db: sqlite3.Connection, lease: int) -> None:
-    """Raise InvalidConfig unless the lease is alive."""
-    row = db.execute("SELECT ends FROM leases WHERE id = ?", (lease,)).fetchone()
-    if row is None or row[0] <= now():
+    """Raise InvalidConfig unless the lease exists; call :func:`take_ended` first."""
+    if db.execute("SELECT 1 FROM leases WHERE id = ?", (lease,)).fetchone() is None:
         raise InvalidConfig(
             f"lease {lease} does not exist or has ended",
             field="lease",

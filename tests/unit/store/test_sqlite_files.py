@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.store_contract.sharing import finish, worker
 
 from netloom.model.datastore import Put, Transaction
 from netloom.model.errors import Unavailable
@@ -102,6 +103,17 @@ class TestRemoved:
         for _ in range(2):
             with pytest.raises(Unavailable, match="removed or replaced"):
                 store.get("/a")
+
+    def test_a_commit_to_a_file_that_goes_meanwhile_is_not_called_done(
+        self, store: SqliteStore, path: Path
+    ):
+        def write_while_it_goes() -> None:
+            with store.connections.writing() as database:
+                database.execute("UPDATE state SET revision = revision + 1")
+                path.unlink()
+
+        with pytest.raises(Unavailable, match="removed or replaced"):
+            write_while_it_goes()
 
     def test_a_blocked_watch_notices_the_removal(self, store: SqliteStore, path: Path):
         watch = store.watch("/", store.list("/").revision)
@@ -217,9 +229,10 @@ class TestReplaced:
             put(store, f"/old/{number}")
         path.unlink()
         assert path.with_name("cluster.db-wal").exists()
+        # another process, because this one still holds the old store and its locks
+        finish(worker("write", f"sqlite://{path}", "fresh", 1, 3))
         fresh = SqliteStore(str(path))
-        assert fresh.list("").entries == ()
-        put(fresh, "/fresh")
+        assert [(e.key, e.value) for e in fresh.list("").entries] == [("/fresh/0", b"3")]
         fresh.close()
 
     def test_damage_in_its_place_is_unavailable_until_it_is_mended(

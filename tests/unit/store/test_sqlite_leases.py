@@ -6,7 +6,10 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from netloom.model.datastore import Put, Transaction
+import pytest
+
+from netloom.model.datastore import Compare, Put, Transaction
+from netloom.model.errors import InvalidConfig
 from netloom.store import sqlite_leases as leases
 from netloom.store.sqlite import SqliteStore
 
@@ -69,15 +72,37 @@ def test_many_that_notice_an_end_at_once_make_one_revision(tmp_path: Path):
         other.close()
 
 
+def test_a_lease_whose_time_is_over_is_dead_before_anybody_noticed(tmp_path: Path):
+    path = tmp_path / "cluster.db"
+    store = SqliteStore(str(path))
+    lease = leased(store, 60)
+    pretend(path, leases.boot_id(), leases.now() - 1)
+    assert not store.keep_alive(lease)
+    with pytest.raises(InvalidConfig, match="has ended"):
+        store.commit(Transaction([Put("/alive/h1", b"", lease)]))
+    assert store.get("/alive/h1") is None
+    store.close()
+
+
+def test_a_transaction_meets_no_lease_that_is_over(tmp_path: Path):
+    path = tmp_path / "cluster.db"
+    store = SqliteStore(str(path))
+    leased(store, 60)
+    before = store.list("").revision
+    pretend(path, leases.boot_id(), leases.now() - 1)
+    assert store.commit(Transaction([Put("/a", b"")], [Compare("/alive/h1", 0)])).succeeded
+    assert store.list("").revision == before + 2
+    store.close()
+
+
 def test_a_refused_transaction_still_ends_leases_that_are_over(tmp_path: Path):
     """The end of a lease is no part of the transaction that notices it."""
     path = tmp_path / "cluster.db"
     store = SqliteStore(str(path))
     leased(store, 60)
+    before = store.list("").revision
     pretend(path, leases.boot_id(), leases.now() - 1)
-    taken = store.commit(Transaction([Put("/alive/h1", b"new")], []))
-    assert taken.succeeded
-    entry = store.get("/alive/h1")
-    assert entry is not None
-    assert (entry.lease, entry.create_revision) == (0, entry.mod_revision)
+    refused = store.commit(Transaction([Put("/a", b"")], [Compare("/a", 99)]))
+    assert (refused.succeeded, refused.revision) == (False, before + 1)
+    assert store.list("").entries == ()
     store.close()
