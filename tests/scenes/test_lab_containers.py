@@ -133,6 +133,28 @@ def test_without_its_agent_a_host_refuses_and_leaves_nothing_of_the_container(la
     assert one.containers() == []
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--preset", "flannel"],
+        ["--preset", "calico"],
+        ["--backend", "host-gw", "--attach", "routed"],
+        ["--pool", "10.99.0.0/16", "--block-size", "28"],
+    ],
+    ids=" ".join,
+)
+def test_containers_talk_whatever_the_flags_choose(lab_names, flags) -> None:
+    name = next(lab_names)
+    command = [sys.executable, "-m", "netloom", "lab", "up", "--hosts", "2", "--name", name]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with Lab.open(name) as lab:
+        one, two = (host.run("a") for host in lab.hosts)
+        lab.settle()
+        assert one.pings(two.address)
+        assert two.pings(one.address)
+
+
 def test_a_topology_may_bring_containers_along(lab_up) -> None:
     document = default_document(hosts=2)
     document["containers"] = [
