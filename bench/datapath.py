@@ -1,0 +1,112 @@
+"""Container to container against host to host, over the same underlay in the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from bench.figures import figure, ratio
+from netloom.lab.documents import default_document
+from netloom.lab.lab import Lab
+from netloom.lab.place import Place
+from netloom.lab.processes import myself
+
+RUNS = 5
+BULK_S = 2
+PINGPONG_S = 2
+_PORT = 5900
+NETWORKS: tuple[Mapping[str, Any], ...] = (
+    {
+        "name": "vx",
+        "pools": [{"cidr": "10.244.0.0/16", "blockSize": 24}],
+        "attachment": "bridge",
+        "backend": {"type": "vxlan", "vni": 1},
+    },
+    {
+        "name": "gw",
+        "pools": [{"cidr": "10.245.0.0/16", "blockSize": 24}],
+        "attachment": "routed",
+        "backend": "host-gw",
+    },
+)
+AIMS = {"vx": "≥ 0.7", "gw": "≥ 0.9"}
+
+
+def main() -> None:
+    """Measure and print."""
+    document = {**default_document(hosts=2), "networks": list(NETWORKS)}
+    with Lab.up(document, name=f"bench{os.getpid()}", owner=myself()) as lab:
+        h1, h2 = lab.host("h1"), lab.host("h2")
+        pairs: dict[str, tuple[Place, Place, str]] = {"host": (h1, h2, h2.underlay)}
+        for network in ("vx", "gw"):
+            client = h1.run(f"{network}-c", networks=[network])
+            server = h2.run(f"{network}-s", networks=[network])
+            pairs[network] = (client, server, server.address)
+        _measure(pairs)
+
+
+def _measure(pairs: Mapping[str, tuple[Place, Place, str]]) -> None:
+    bulk: dict[str, list[float]] = {name: [] for name in pairs}
+    trips: dict[str, list[float]] = {name: [] for name in pairs}
+    rates: dict[str, list[float]] = {name: [] for name in pairs}
+    for _ in range(RUNS):
+        for name, (client, server, address) in pairs.items():
+            bulk[name].append(_bulk(client, server, address))
+            trip_us, rate = _pingpong(client, server, address)
+            trips[name].append(trip_us)
+            rates[name].append(rate)
+    words = {"host": "host to host", "vx": "vxlan with bridge", "gw": "host-gw with routed"}
+    for title, unit, samples in (
+        ("TCP, one stream", "Gbit/s", bulk),
+        ("TCP round trip", "µs", trips),
+        ("TCP requests", "1/s", rates),
+    ):
+        base = figure(f"{title}, {words['host']}", unit, samples["host"])
+        for name, aim in AIMS.items():
+            mine = figure(f"{title}, {words[name]}", unit, samples[name])
+            aimed = aim if unit != "µs" else f"≤ {1 / float(aim[2:]):.2f}"
+            ratio(f"{title}, {words[name]} / host to host", mine.median, base.median, aimed)
+
+
+def _bulk(client: Place, server: Place, address: str) -> float:
+    with _serving(server, ["iperf3", "-s", "-1", "-p", str(_PORT)]):
+        argv = ["iperf3", "-c", address, "-p", str(_PORT), "-t", str(BULK_S), "-J"]
+        result = json.loads(client.exec(argv, timeout_s=30))
+    return float(result["end"]["sum_received"]["bits_per_second"]) / 1e9
+
+
+def _pingpong(client: Place, server: Place, address: str) -> tuple[float, float]:
+    """Return the median round trip in microseconds and the round trips per second."""
+    where = ["-i", address, "-p", str(_PORT + 1), "--tcp"]
+    with _serving(server, ["sockperf", "server", *where]):
+        said = client.exec(
+            ["sockperf", "ping-pong", *where, "-t", str(PINGPONG_S), "-m", "64", "--full-rtt"],
+            timeout_s=30,
+        )
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    median = re.search(r"percentile 50\.000\s*=\s*([\d.]+)", plain)
+    count = re.search(r"\[Valid Duration\] RunTime=([\d.]+) sec; SentMessages=(\d+)", plain)
+    assert median, plain
+    assert count, plain
+    return float(median[1]), int(count[2]) / float(count[1])
+
+
+@contextmanager
+def _serving(place: Place, argv: list[str]) -> Iterator[None]:
+    server = place.popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(0.3)  # until it listens: neither tool says when
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+if __name__ == "__main__":
+    main()
