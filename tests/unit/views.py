@@ -10,7 +10,7 @@ from typing import Any
 from netloom.core import definition
 from netloom.model.endpoint import Bandwidth, Endpoint, PortMapping
 from netloom.model.host import Block, Host
-from netloom.model.kernel import Address, KernelObject, Link, Route
+from netloom.model.kernel import Address, KernelObject, Link, Route, describe
 from netloom.model.network import Network
 from netloom.model.view import Cluster, HostFacts, View
 
@@ -100,3 +100,8 @@ def default_route(link: str, gateway: str, metric: int = 0) -> Route:
     return Route(
         net("0.0.0.0/0" if family == 4 else "::/0"), link, ip(gateway), protocol=16, metric=metric
     )
+
+
+def table(objects: Mapping[str, KernelObject], kind: str) -> list[str]:
+    """Return the objects of one kind as command-line tools print them, in address order."""
+    return sorted(describe(obj) for obj in objects.values() if obj.kind_name == kind)

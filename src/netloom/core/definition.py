@@ -70,15 +70,16 @@ def check_choices(network: Network, where: str = "") -> None:
             value=network.policy.type,
             hint=nearest(network.policy.type, ("none",)),
         )
-    things = [thing for _, thing in _claims(network)]
+    things: set[str] = set()
     for field, thing in _claims(network):
-        if things.count(thing) > 1:
+        if thing in things:
             raise InvalidConfig(
                 f"{dot}{field}: {thing} is wanted twice by this network",
                 field=f"{dot}{field}",
                 value=thing,
                 hint=f"choose another {field}",
             )
+        things.add(thing)
     _check_room(network, dot)
 
 

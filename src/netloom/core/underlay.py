@@ -43,11 +43,11 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
     ours = {name for name, link in links.items() if link.alias.startswith(ALIAS_PREFIX)}
     candidates = _candidates(addresses, ours, links)
     usable = _best(candidates)
-    makeshift: set[Family] = set()
+    makeshift: frozenset[Family] = frozenset()
     if interface:
         chosen, reason = _named(interface, links, usable)
     else:
-        chosen, reason = _by_default_route(links, routes, usable, makeshift)
+        chosen, reason, makeshift = _by_default_route(links, routes, usable)
     return HostFacts(
         MappingProxyType(chosen),
         min((_mtu(links[name]) for name, _ in chosen.values()), default=DEFAULT_MTU),
@@ -59,7 +59,7 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
             if link.vxlan and link.name not in ours
         ),
         tuple((each.link, each.interface, _mtu(links[each.link])) for each in candidates),
-        frozenset(makeshift),
+        makeshift,
     )
 
 
@@ -177,8 +177,7 @@ def _by_default_route(
     links: Mapping[str, Link],
     routes: Iterable[Route],
     usable: Mapping[tuple[str, Family], IPInterface],
-    makeshift: set[Family],
-) -> tuple[dict[Family, Chosen], str]:
+) -> tuple[dict[Family, Chosen], str, frozenset[Family]]:
     chosen: dict[Family, Chosen] = {}
     reasons = []
     defaults = sorted(
@@ -193,18 +192,17 @@ def _by_default_route(
                 chosen[family] = (route.link, found)
                 reasons.append(f"IPv{family}: {found.ip} on {route.link}, the default route's")
                 break
+    sure = set(chosen)
     pairs: tuple[tuple[Family, Family], ...] = ((4, 6), (6, 4))
     for family, other in pairs:
         if family not in chosen and other in chosen:
             name = chosen[other][0]
             if (name, family) in usable:
                 chosen[family] = (name, usable[name, family])
-                makeshift.add(family)
                 reasons.append(f"IPv{family}: {usable[name, family].ip} on {name}, as IPv{other}")
     if not chosen:
         chosen, reasons = _first(links, usable)
-        makeshift |= chosen.keys()
-    return dict(sorted(chosen.items())), "; ".join(reasons)
+    return dict(sorted(chosen.items())), "; ".join(reasons), frozenset(chosen.keys() - sure)
 
 
 def _first(
