@@ -76,7 +76,7 @@ class News:
         family, index, state, _, _ = wire.NEIGHBOUR_HEADER.unpack_from(payload)
         if family != wire.AF_BRIDGE:
             return _NEIGHBOUR if self._is_ours(index) else NOTHING
-        entry = decode.forwarding(payload)
+        entry = decode.mac_and_address(payload)
         if entry is None:
             return NOTHING  # what a bridge has learned
         mac, remote = entry
@@ -87,7 +87,7 @@ class News:
         family, index, _, _, _ = wire.NEIGHBOUR_HEADER.unpack_from(payload)
         if family != wire.AF_BRIDGE:
             return _NEIGHBOUR if self._is_ours(index) else NOTHING
-        entry = decode.forwarding(payload)
+        entry = decode.mac_and_address(payload)
         return _FDB if entry and (index, entry[0]) in self._known.fdb else NOTHING
 
     def _is_ours(self, index: int) -> bool:
