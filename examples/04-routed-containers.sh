@@ -5,7 +5,7 @@ PATH="$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH"
 export NETLOOM_LAB=${NETLOOM_LAB:-example}
 say() { printf '\n== %s\n' "$*"; }
 
-netloom lab up --hosts 2 --preset calico --pool 10.245.0.0/16
+netloom lab up --hosts 2 --preset calico
 trap 'netloom lab down' EXIT
 netloom lab run h1 a
 netloom lab run h2 b

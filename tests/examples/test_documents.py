@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ["README.md"]
+DOCUMENTS = [
+    path
+    for path in [
+        "README.md",
+        *(f"docs/{file.name}" for file in sorted((ROOT / "docs").glob("*.md"))),
+    ]
+    if "```console" in (ROOT / path).read_text()
+]
 _MAC = re.compile(r"\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b")
 _INTERFACE = re.compile(r"\b(cali|veth)[0-9a-f]{8,}\b")
 _MARK = "@@ command {} @@"

@@ -17,6 +17,8 @@ from netloom.model.errors import Unavailable
 from netloom.model.kernel import KINDS
 
 Document = Mapping[str, Any]
+#: An agent that is well answers in milliseconds; one that is wedged is to be told soon.
+PATIENCE_S = 5.0
 #: What people call a kind of kernel object where the kind's own name is none.
 _KIND_NAMES = {"fdb": "FDB entry", "nft": "nft table"}
 
@@ -29,7 +31,7 @@ def status(output: str, settings: Settings) -> None:
 
     Exit code 0 when nothing needs a person, 6 when something does.
     """
-    found = Client(settings.socket).get("/v1/status")
+    found = Client(settings.socket, PATIENCE_S).get("/v1/status")
     emit(output, found, lambda: screen(found, datetime.now(UTC)))
     if not found["well"]:
         sys.exit(Unavailable.exit_code)
