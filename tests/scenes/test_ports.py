@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,10 +26,13 @@ from netloom.model.kernel import Link, NftTable
 from netloom.model.network import Network
 from netloom.reconcile.contracts import Change, Verb
 
+from . import telling
+
 if TYPE_CHECKING:
     from tests.conftest import Netns
 
 ip = ipaddress.ip_address
+TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 HOST4, HOST6 = "192.168.31.62", "fd31::62"
 OUTSIDE4, OUTSIDE6 = "192.168.31.63", "fd31::63"
 FAR4, FAR6 = "10.244.9.9", "fd00:1:0:9::9"
@@ -156,59 +158,12 @@ def wait_until_ports_forward(host: Netns) -> None:
         time.sleep(0.02)
 
 
-@contextmanager
-def telling_server(netns: Netns, port: int, kind: int = socket.SOCK_STREAM) -> Iterator[None]:
-    """Answer each asker on ``port``, of both families, with the source address that was seen."""
-    server = netns.call(lambda: socket.socket(socket.AF_INET6, kind))
-    server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    server.bind(("::", port))
-    stop = threading.Event()
-    server.settimeout(0.1)
-    if kind == socket.SOCK_STREAM:
-        server.listen(16)
-
-    def serve() -> None:
-        while not stop.is_set():
-            try:
-                if kind == socket.SOCK_STREAM:
-                    channel, peer = server.accept()
-                    with channel:
-                        channel.sendall(peer[0].encode())
-                else:
-                    _, peer = server.recvfrom(100)
-                    server.sendto(peer[0].encode(), peer)
-            except TimeoutError:
-                continue
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        server.close()
+def telling_server(netns: Netns, port: int, kind: int = TCP) -> AbstractContextManager[None]:
+    return telling.server(netns.path, port, kind)
 
 
-def ask(
-    netns: Netns, address: str, port: int, *, source: str = "", kind: int = socket.SOCK_STREAM
-) -> str:
-    """Ask a telling server and return which source it saw; OSError when it cannot be reached."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-
-    def go() -> str:
-        with socket.socket(family, kind) as channel:
-            channel.settimeout(5)
-            if source:
-                channel.bind((source, 0))
-            channel.connect((address, port))
-            channel.send(b"?")
-            return channel.recv(100).decode().removeprefix("::ffff:")
-
-    return netns.call(go)
-
-
-UDP = socket.SOCK_DGRAM
+def ask(netns: Netns, address: str, port: int, *, source: str = "", kind: int = TCP) -> str:
+    return telling.ask(netns.path, address, port, source=source, kind=kind)
 
 
 def test_what_leaves_the_pools_has_the_hosts_source_and_what_stays_keeps_its_own(
@@ -309,7 +264,7 @@ def test_the_hosts_ipv6_loopback_is_left_alone(world: World) -> None:
 
 
 @pytest.mark.parametrize("filtered", ["0", "1"], ids=["bridge", "br_netfilter"])
-@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, UDP], ids=["tcp", "udp"])
+@pytest.mark.parametrize("kind", [TCP, UDP], ids=["tcp", "udp"])
 @pytest.mark.parametrize("host", [HOST4, HOST6])
 def test_a_container_reaches_itself_and_its_neighbours_through_the_hosts_port(
     world: World, host: str, kind: int, filtered: str

@@ -36,8 +36,10 @@ def owns(obj: KernelObject, links: frozenset[str]) -> bool:
     """
     if isinstance(obj, Route):
         return obj.protocol == ROUTE_PROTOCOL
-    if isinstance(obj, Neighbour | Fdb | Qdisc):
+    if isinstance(obj, Neighbour | Fdb):
         return obj.link in links
+    if isinstance(obj, Qdisc):  # what polices stands in a table of ours and may outlive its link
+        return obj.link in links or obj.direction == "ingress"
     if isinstance(obj, Address):
         return obj.link in links and not obj.kernel_made
     if isinstance(obj, Link):

@@ -1,17 +1,16 @@
 """Ingress rate limits: one nftables chain per link, in a table ``netdev netloom`` of its own.
 
 nft rather than tc's police action, which is a kernel option that not every kernel has, while
-nothing of ours works without nftables. Kernels before 6.16 remove such a chain together with its
-device; later ones keep it for the next device of that name, so :class:`Policers` removes what is
-left over when it next writes. A chain's name is the device's with a prefix: a device may have a
-name that means something to nft.
+nothing of ours works without nftables. The table is ours by its name, so every chain in it is: that
+of a device which is gone too, which kernels from 6.16 on keep for the next device of that name. A
+chain's name is the device's with a prefix, since a device may have a name that means something to
+nft.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Collection
 from typing import Any
 
 from netloom.kernel import commands
@@ -31,31 +30,24 @@ class Policers:
     def __init__(self) -> None:
         self._generation: int | None = None
         self._found: list[Qdisc] = []
-        self._leftover: set[str] = set()
 
-    def read(self, links: Collection[str]) -> list[Qdisc]:
-        """Return the limits on ``links``; a process is started only when the ruleset has changed.
-
-        Limits of other names count as left over.
-        """
+    def read(self) -> list[Qdisc]:
+        """Return every ingress limit; a process is started only when the ruleset has changed."""
         now = generation()
         if now is None or now != self._generation:
             self._found = _list()
             self._generation = now if now == generation() else None
-        self._leftover = {qdisc.link for qdisc in self._found if qdisc.link not in links}
-        return [qdisc for qdisc in self._found if qdisc.link in links]
+        return self._found
 
     def apply(self, verb: Verb, qdisc: Qdisc) -> None:
         """Set or remove one limit, in one transaction. Removing an absent one is well."""
-        gone = self._leftover | {qdisc.link}
-        script = "".join(_removal(link) for link in sorted(gone))
+        script = _removal(qdisc.link)
         if verb is not Verb.DELETE:
             script += _limit(qdisc)
         done = commands.run("nft", "-f", "-", stdin=f"add table {_TABLE}\n{script}")
         if done.code:
             number = errno_in(done.error)
             raise KernelRejected(verb.value, describe(qdisc), number, done.complaint)
-        self._leftover = set()
 
 
 def _removal(link: str) -> str:

@@ -41,11 +41,11 @@ class Qdiscs:
         self._known: set[str] | None = None
 
     def read(self, links: Collection[str]) -> list[KernelObject]:
-        """Return the limits on ``links``; without any known limit this costs nothing."""
+        """Return what shapes ``links`` and all that we police; costs nothing where nothing is."""
         if self._known is not None and not self._known:
             return []
         shapers = [qdisc for qdisc in _shapers() if qdisc.link in links]
-        found = [*shapers, *self._policers.read(links)]
+        found = [*shapers, *self._policers.read()]
         self._known = {qdisc.key for qdisc in found}
         return list(found)
 
