@@ -14,7 +14,8 @@ from netloom.model.endpoint import Bandwidth, PortMapping
 from netloom.model.host import Block, Host
 from netloom.model.kernel import KINDS, KernelObject, Link, Route, Sysctl
 from netloom.model.view import HostFacts, View
-from netloom.reconcile.loop import Reconciler
+from netloom.reconcile.delta import leans_on
+from netloom.reconcile.loop import LAST_RETRY_S, Reconciler
 
 #: Foreign things that no sequence may change: a card with its own way out, another's bridge,
 #: another's vxlan device, another's routes.
@@ -206,3 +207,66 @@ def test_every_desired_object_can_stand(wanted: View) -> None:
     assert set(kernel.ours()) - set(state) == {
         key for key in kernel.ours() if key.startswith("sysctl ") and key not in state
     }
+
+
+#: What another may have put where we want something: our bridge's and tunnel's names, a container's
+#: end, a route to a peer's block and one to a container.
+IN_OUR_PLACE: list[KernelObject] = [
+    Link("cni0", "bridge", mtu_bytes=1400),
+    Link("flannel.1", "dummy"),
+    Link("vetha", "veth", up=False),
+    Route(net("10.244.3.0/24"), "docker0", protocol=3),
+    Route(net("10.9.0.3/32"), "docker0", protocol=186),
+]
+
+
+@settings(deadline=None)
+@given(
+    places=st.lists(st.sampled_from(IN_OUR_PLACE), unique_by=lambda obj: obj.key),
+    seen=st.lists(views(), min_size=1, max_size=3),
+)
+def test_what_another_put_in_our_place_stays_and_once_it_goes_all_is_as_it_should_be(
+    places: list[KernelObject], seen: list[View]
+) -> None:
+    kernel, reconciler = fresh()
+    kernel.hand(*places)
+    before = kernel.foreign()
+    for wanted in seen:
+        bring(reconciler, wanted, None)
+        assert kernel.foreign() == before
+        assert not kernel.trespasses
+        ports = [o.name for o in kernel.ours().values() if isinstance(o, Link) and o.master]
+        assert not ports or "link cni0" not in before, "nothing of ours joins another's bridge"
+    kernel.take(*(obj.key for obj in places))
+    reconciler.mark(KINDS)
+    bring(reconciler, seen[-1], None)
+    assert settled(kernel, seen[-1]) == settled(walk([], None, seen[-1]), seen[-1])
+
+
+@settings(deadline=None)
+@given(data=st.data(), seen=st.lists(views(), min_size=1, max_size=3))
+def test_whatever_the_kernel_refuses_for_a_while_all_is_well_in_the_end(
+    data: st.DataObject, seen: list[View]
+) -> None:
+    """No refusal stops what does not lean on it, none is forgotten, none spins."""
+    now_s = 0.0
+    kernel = ModelKernel(*FOREIGN)
+    reconciler = Reconciler(kernel, lambda: now_s)
+    for wanted in seen:
+        state = desired(wanted).state
+        kernel.refused = set(data.draw(st.lists(st.sampled_from(sorted(state)))))
+        turn = reconciler.step(lambda _, wanted=wanted: desired(wanted))
+        for outcome in turn.outcomes:
+            if outcome.error:
+                key = outcome.change.obj.key
+                ground = f"link {leans_on(outcome.change.obj)}"
+                assert key in kernel.refused or ground not in kernel.objects
+        assert not reconciler.failing or reconciler.retry_in_s > 0
+        now_s += data.draw(st.floats(0, 40))
+    kernel.refused = set()
+    now_s += LAST_RETRY_S
+    reconciler.step(lambda _: desired(seen[-1]))
+    now_s += LAST_RETRY_S
+    bring(reconciler, seen[-1], None)
+    assert not reconciler.failing
+    assert settled(kernel, seen[-1]) == settled(walk([], None, seen[-1]), seen[-1])

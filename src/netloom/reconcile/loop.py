@@ -241,7 +241,9 @@ class Reconciler:
             change = outcome.change
             key, kind = change.obj.key, change.obj.kind_name
             if outcome.error is not None:
-                if leans_on(change.obj) not in refused:
+                if leans_on(change.obj) in refused:
+                    self.failing.pop(key, None)  # it waits for its link, and has no time of its own
+                else:
                     self._note_failure(change, outcome.error)
                 if isinstance(change.obj, Link):
                     refused.add(change.obj.name)
