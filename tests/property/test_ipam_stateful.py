@@ -185,8 +185,8 @@ class AddressingMachine(RuleBasedStateMachine):
     def crash_while_attaching(self, host: str, done: bool, step: int) -> None:
         """Die at the intent's or the confirmation's write; the next start drops the intent."""
         model = self.hosts[host]
-        # Three calls read the journal, then come intent and confirmation.
-        book = AddressBook(FaultyStore(model.disk, 3 + step, done=done))
+        # Four calls read the journal, then come intent and confirmation.
+        book = AddressBook(FaultyStore(model.disk, 4 + step, done=done))
         draft = model.draft(self.name())
         with suppress(Died, Exhausted):
             book.confirm(book.reserve(draft, model.supply()).handle)
@@ -204,7 +204,7 @@ class AddressingMachine(RuleBasedStateMachine):
         model = self.hosts[host]
         if handle not in model.confirmed:
             return
-        book = AddressBook(FaultyStore(model.disk, 4, done=done))
+        book = AddressBook(FaultyStore(model.disk, 5, done=done))
         with suppress(Died):
             book.release(handle)
         self.restart(model)

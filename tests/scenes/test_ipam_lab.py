@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
@@ -13,6 +14,7 @@ import pytest
 from netloom.kernel import namespaces
 from netloom.lab.documents import default_document
 from netloom.lab.lab import Lab, LabHost
+from netloom.lab.traffic import Pings
 from netloom.lab.waiting import wait_until
 from netloom.model.datastore import Put, Transaction
 from netloom.model.endpoint import Endpoint
@@ -218,3 +220,23 @@ def test_a_reservation_takes_effect_at_once_and_static_addresses_are_given(lab_u
     (pool,) = ipam(host, "show", "-o", "json").data
     assert pool["reserved"] == 7
     assert ipam(host, "unreserve", "default", "10.244.0.0/29").code == 0
+
+
+def test_a_host_that_lost_its_journal_keeps_its_running_containers(lab_up: LabUp) -> None:
+    """The state directory is deleted while a container runs: it goes on, its address stays held."""
+    lab = lab_up(default_document(hosts=2, network=FLANNEL))
+    h1, h2 = lab.host("h1"), lab.host("h2")
+    box, gone = h1.run("box"), h1.run("gone")
+    for each in (box, gone):
+        wait_until(lambda each=each: mirrored(h2, each.address), deadline_s=10, what="the mirror")
+    before = blocks(h1)
+    lab.fault("h1", "kill-agent")
+    namespaces.delete(gone.namespace)
+    shutil.rmtree(h1.environment["NETLOOM_STATE_DIR"])
+    with Pings(box, "10.244.0.1", 0.005) as running:
+        h1.start_agent()
+        wait_until(lambda: not mirrored(h2, gone.address), deadline_s=10, what="the mirror again")
+    assert running.lost == 0
+    assert blocks(h1) == before
+    assert ipam(h1, "check").code == 0
+    assert h1.run("next").address != box.address

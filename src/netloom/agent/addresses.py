@@ -110,6 +110,12 @@ class AddressBook:
         with self._lock:
             return tuple(self._index.blocks.values())
 
+    @property
+    def begun(self) -> bool:
+        """Tell whether the journal is this host's from before; a new one wants :meth:`begin`."""
+        with self._lock:
+            return self._index.host_id != "" or bool(self._index.records)
+
     def wait_beyond(self, version: int, timeout_s: float | None) -> int:
         """Block until :attr:`version` is beyond ``version``, or the time is up; return it."""
         with self._changed:
@@ -125,6 +131,30 @@ class AddressBook:
             self._listeners.append(listener)
 
     # Changing. Each is one transaction of the journal.
+
+    def begin(self, host_id: str, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+        """Begin a new journal with ``endpoints``; return those that were taken over.
+
+        They are what the cluster store shows of this host and still lives: a host whose disk was
+        lost while its containers run must neither cut them off nor deal their addresses again.
+        Those whose handle or address is held already are left out. Raises Unavailable.
+        """
+        with self._turn():
+            taken = {address for each in self._index.listing() for address in each.addresses}
+            adopted: list[Endpoint] = []
+            for endpoint in endpoints:
+                if endpoint.handle in self._index.records or taken & set(endpoint.addresses):
+                    continue
+                taken |= set(endpoint.addresses)
+                adopted.append(endpoint)
+            puts = [records.write_endpoint(endpoint) for endpoint in adopted]
+            compares = [Compare(put.key, 0) for put in puts]
+            revision = self._commit([records.write_host(host_id), *puts], compares)
+            with self._touching():
+                self._index.host_id = host_id
+                for endpoint in adopted:
+                    self._index.put(records.record_of(endpoint, revision))
+        return tuple(adopted)
 
     def reserve(
         self, draft: Endpoint, supply: Supply, wanted: tuple[IPAddress, ...] = ()

@@ -235,7 +235,7 @@ class Agent:
     def _view(self, facts: HostFacts, actual: Actual) -> View | None:
         """Return the view for the next turn; None until there is a picture of the cluster."""
         cluster = self.watcher.cluster
-        if cluster is None:
+        if cluster is None or not self._journal_begun():
             return None
         self._admitted |= _standing_networks(actual.get("link", {}).values())
         self._admitted &= frozenset(cluster.networks)
@@ -245,6 +245,26 @@ class Agent:
             cluster = _with_blocks(cluster, self._claimed)
         endpoints = self._present(self.book.endpoints(), actual.get("link", {}))
         return View(cluster, self.settings.host_id, facts, endpoints, self._admitted)
+
+    def _journal_begun(self) -> bool:
+        """See that a new journal knows the containers that are there; False while it cannot.
+
+        A journal is new on a new host, or where the state directory was lost while containers ran:
+        then the store still shows them, and they must not be swept.
+        """
+        if self.book.begun:
+            return True
+        try:
+            shown = self.mirror.shown(self.watcher.require_store())
+            alive = [endpoint for endpoint in shown if is_netns(endpoint.netns)]
+            for endpoint in self.book.begin(self.settings.host_id, alive):
+                _log.warning(
+                    "the journal was lost: %s goes on as the store shows it", endpoint.handle
+                )
+        except Unavailable as error:
+            _log.warning("the journal is new, and the store cannot say what runs here: %s", error)
+            return False
+        return True
 
     def _present(
         self, endpoints: tuple[Endpoint, ...], links: Mapping[str, KernelObject]

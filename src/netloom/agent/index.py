@@ -26,6 +26,7 @@ class Index:
     """
 
     def __init__(self, contents: Contents) -> None:
+        self.host_id = contents.host_id
         self.records: dict[str, Record] = {}
         self.blocks = {(block.network, block.cidr): block for block in contents.blocks}
         self.order = max((order for order, _, _ in contents.freed), default=0)

@@ -20,6 +20,7 @@ from netloom.model.keys import (
     JOURNAL_BLOCKS,
     JOURNAL_ENDPOINTS,
     JOURNAL_FREED,
+    JOURNAL_HOST,
     journal_block_key,
     journal_endpoint_key,
     journal_freed_key,
@@ -45,8 +46,12 @@ class Record:
 
 @dataclass(slots=True)
 class Contents:
-    """All that the journal holds. ``freed`` is sorted, freed longest ago first."""
+    """All that the journal holds. ``freed`` is sorted, freed longest ago first.
 
+    ``host_id`` is "" for a journal that nobody began yet.
+    """
+
+    host_id: str = ""
     records: list[Record] = field(default_factory=list)
     freed: list[tuple[int, str, IPAddress]] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
@@ -59,6 +64,9 @@ def read(journal: Store) -> Contents:
     Raises Unavailable when the journal cannot be read.
     """
     contents = Contents()
+    host = journal.get(JOURNAL_HOST)
+    if host is not None:
+        contents.host_id = host.value.decode(errors="replace")
     for entry in journal.list(JOURNAL_ENDPOINTS).entries:
         record = _read_record(entry)
         contents.records.append(record)
@@ -85,6 +93,11 @@ def record_of(endpoint: Endpoint, revision: int) -> Record:
     """Return the record of ``endpoint`` as written at ``revision``."""
     key = journal_endpoint_key(endpoint.network, endpoint.container_id, endpoint.ifname)
     return Record(key, endpoint.handle, endpoint.network, endpoint.addresses, endpoint, revision)
+
+
+def write_host(host_id: str) -> Put:
+    """Return the operation that makes the journal this host's."""
+    return Put(JOURNAL_HOST, host_id.encode())
 
 
 def write_endpoint(endpoint: Endpoint) -> Put:

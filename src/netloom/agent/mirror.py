@@ -1,19 +1,22 @@
 """Copy the host's endpoints to the cluster store, where other hosts and people can read them.
 
 Level-triggered: whatever the store holds below ``endpoints/<host id>/`` is made equal to what the
-journal says. The journal is the truth; nothing is ever read back from the mirror, so it may lag,
-be wrong or be away without harm to any container.
+journal says. The journal is the truth and the mirror may lag, be wrong or be away without harm to
+any container; it is read back only where a host lost its journal (:meth:`Mirror.shown`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from netloom.agent.addresses import AddressBook
 from netloom.agent.journal import encode
 from netloom.model.datastore import Delete, Put, Store, Transaction
 from netloom.model.endpoint import Endpoint
+from netloom.model.errors import NetloomError
 from netloom.model.keys import ENDPOINTS, endpoint_key
 
 #: Operations of one transaction: etcd takes 128 by default.
@@ -61,6 +64,17 @@ class Mirror:
             store.commit(Transaction(operations[start : start + _BATCH]))
         self._held, self._version, self._store_id = dict(wanted), version, store.store_id
         return Synced(version, len(puts), len(deletes))
+
+    def shown(self, store: Store) -> tuple[Endpoint, ...]:
+        """Return this host's endpoints as the store shows them; unreadable ones are left out.
+
+        For a host that lost its journal alone; all others know better. Raises Unavailable.
+        """
+        found = []
+        for entry in store.list(f"{ENDPOINTS}{self._host_id}/").entries:
+            with suppress(ValueError, NetloomError):
+                found.append(Endpoint.parse(json.loads(entry.value), entry.key))
+        return tuple(found)
 
     def _wanted(self) -> Mapping[str, bytes]:
         # An endpoint that did not change is the same object, so it is encoded once.

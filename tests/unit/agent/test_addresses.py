@@ -214,6 +214,7 @@ def test_an_address_that_cannot_be_given_is_refused_by_name(
     with pytest.raises(kind, match=says) as error:
         book.reserve(draft("c2"), BRIDGED, addresses)
     assert getattr(error.value, "hint", "")
+    assert not isinstance(error.value, NeedBlock), "the host has the one block that it may"
     assert book.endpoints() == before
 
 
@@ -400,7 +401,7 @@ def test_an_intent_whose_write_has_an_unknown_outcome_holds_nothing(
     """The caller was told that it failed, so whatever the disk says must be taken back."""
     store = MemoryStore()
     AddressBook(store).reserve(draft("c0"), BARE)
-    faulty = FaultyStore(store, 4, done=done, error=error)  # reading takes three calls
+    faulty = FaultyStore(store, 5, done=done, error=error)  # reading takes four calls
     book = AddressBook(faulty)
     with pytest.raises(error):
         book.reserve(draft("c1"), BARE)
@@ -415,7 +416,7 @@ def test_an_intent_whose_write_has_an_unknown_outcome_holds_nothing(
 def test_a_release_with_an_unknown_outcome_can_be_repeated(done: bool) -> None:
     store = MemoryStore()
     handle = AddressBook(store).reserve(draft("c1"), BARE).handle
-    faulty = FaultyStore(store, 4, done=done, error=Unavailable)
+    faulty = FaultyStore(store, 5, done=done, error=Unavailable)
     book = AddressBook(faulty)
     with pytest.raises(Unavailable):
         book.release(handle)
@@ -427,7 +428,7 @@ def test_a_release_with_an_unknown_outcome_can_be_repeated(done: bool) -> None:
 def test_asking_works_while_the_journal_does_not() -> None:
     store = MemoryStore()
     AddressBook(store).reserve(draft("c1"), BARE)
-    faulty = FaultyStore(store, 4, done=False, error=Unavailable)
+    faulty = FaultyStore(store, 5, done=False, error=Unavailable)
     book = AddressBook(faulty)
     for _ in range(2):
         with pytest.raises(Unavailable):
@@ -561,6 +562,37 @@ def test_a_lost_block_with_containers_in_it_stays_as_a_hint_but_is_not_dealt_fro
     again.release("blue.c1.eth0")
     again.remember_blocks([])
     assert again.remembered_blocks() == ()
+
+
+def test_a_new_journal_takes_over_what_still_lives(book: AddressBook, journal: Store) -> None:
+    """A host that lost its disk must not deal addresses of its running containers again."""
+    lost = AddressBook(MemoryStore())
+    alive = [lost.confirm(lost.reserve(draft(name), BARE).handle) for name in ("c1", "c2")]
+    assert not book.begun
+    assert book.begin("h1", alive) == tuple(alive)
+    assert book.endpoints() == tuple(alive)
+    assert texts(book.reserve(draft("c3"), BARE)) == ["10.244.0.2"]
+    again = AddressBook(journal)
+    assert again.begun
+    assert again.endpoints() == book.endpoints()
+
+
+def test_taking_over_leaves_out_what_is_held_already(book: AddressBook) -> None:
+    here = book.reserve(draft("here"), BARE)
+    twin = replace(here, container_id="twin")
+    other = replace(here, container_id="other", addresses=(ip_address("10.244.0.5"),))
+    same = replace(other, container_id="same")
+    assert book.begin("h1", [here, twin, other, same]) == (other,)
+    assert book.problems() == ()
+
+
+def test_a_journal_is_begun_by_its_mark_or_by_any_record(journal: Store) -> None:
+    assert not AddressBook(journal).begun
+    AddressBook(journal).begin("h1", [])
+    assert AddressBook(journal).begun
+    older = MemoryStore()
+    AddressBook(older).reserve(draft("c1"), BARE)
+    assert AddressBook(older).begun
 
 
 def test_usage_is_counted_for_each_block(book: AddressBook) -> None:
