@@ -14,6 +14,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 
 from netloom.model.errors import NetloomError, Unavailable
@@ -51,7 +52,8 @@ class Connections:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection inside a read transaction: all selects see one state."""
         with self._lent() as connection:
-            connection.execute("BEGIN")
+            # the first select is what takes the lock
+            self._begin(connection, "BEGIN", "SELECT 1 FROM state")
             yield connection
             connection.execute("COMMIT")
 
@@ -62,7 +64,7 @@ class Connections:
             raise errors.locked(self.path)
         try:
             with self._lent() as connection:
-                connection.execute("BEGIN IMMEDIATE")
+                self._begin(connection, "BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
         finally:
@@ -92,6 +94,20 @@ class Connections:
         for _, connection in idle:
             connection.close()
 
+    def _begin(self, connection: sqlite3.Connection, *statements: str) -> None:
+        """Begin a transaction, waiting for other processes at most ``busy_s``."""
+        deadline = time.monotonic() + self._busy_s
+        while True:
+            try:
+                for statement in statements:
+                    connection.execute(statement)
+                return
+            except sqlite3.OperationalError as error:
+                if not errors.is_busy(error) or time.monotonic() >= deadline:
+                    raise
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
     @contextlib.contextmanager
     def _lent(self) -> Iterator[sqlite3.Connection]:
         generation, connection = self._take()
@@ -116,7 +132,7 @@ class Connections:
                 return self._idle.pop()
             generation = self._generation
         try:
-            connection = files.connect(self.path, self._busy_s)
+            connection = files.connect(self.path)
         except sqlite3.Error as error:
             raise _away(errors.translate(error, self.path)) from error
         try:

@@ -37,6 +37,11 @@ def translate(error: sqlite3.Error | OSError, path: str) -> NetloomError:
     )
 
 
+def is_busy(error: sqlite3.Error) -> bool:
+    """Tell whether another connection holds the lock that was wanted."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY == sqlite3.SQLITE_BUSY
+
+
 def _from_errno(error: OSError, path: str) -> NetloomError:
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return read_only(path)

@@ -21,6 +21,9 @@ from netloom.model.errors import InvalidConfig
 from netloom.store import sqlite_errors as errors
 
 SCHEMA_VERSION = 1
+#: SQLite sleeps longer and longer for a lock, up to 0.1 s, and among many writers somebody then
+#: waits for seconds. Asked for less and asked again, it begins anew with 1 ms.
+_NAP_S = 0.02
 _MOST_CHECKED_BYTES = 256 << 20
 APPLICATION_ID = 0x4E6C6F6D  # "Nlom", for file(1) and for telling other programs' databases
 
@@ -94,13 +97,15 @@ def open_database(path: str, busy_s: float, *, create: bool) -> tuple[sqlite3.Co
             os.makedirs(directory, mode=0o700, exist_ok=True)
         with _locked_directory(directory, path, busy_s):
             _prepare_file(path, create)
-            connection = connect(path, busy_s)
+            connection = connect(path)
             try:
+                connection.execute(f"PRAGMA busy_timeout = {int(busy_s * 1000)}")
                 store_id = _prepare_schema(connection, path)
             except BaseException:
                 connection.close()
                 raise
         _quick_check(connection, path)
+        connection.execute(f"PRAGMA busy_timeout = {int(_NAP_S * 1000)}")
         return connection, store_id
     except (sqlite3.Error, OSError) as error:
         raise errors.translate(error, path) from error
@@ -120,12 +125,15 @@ def _quick_check(connection: sqlite3.Connection, path: str) -> None:
         raise errors.damaged(path, said)
 
 
-def connect(path: str, busy_s: float) -> sqlite3.Connection:
-    """Return one more connection to an existing database. Raises sqlite3.Error."""
+def connect(path: str) -> sqlite3.Connection:
+    """Return one more connection to an existing database. Raises sqlite3.Error.
+
+    It waits for a lock a moment only; whoever begins a transaction tries again.
+    """
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     connection = sqlite3.connect(
         f"file:{quoted}?mode=rw",
-        timeout=busy_s,
+        timeout=_NAP_S,
         isolation_level=None,  # we say BEGIN ourselves
         check_same_thread=False,  # one thread at a time: see Connections
         uri=True,

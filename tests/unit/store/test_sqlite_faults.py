@@ -18,7 +18,7 @@ from netloom.model.datastore import Batch, Put, Transaction
 from netloom.store import sqlite_history as history
 from netloom.store.sqlite import SqliteStore
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 CROWD = str(Path(__file__).with_name("crowd.py"))
 WIDTH = 4  # keys in each transaction of a writer
 
@@ -108,7 +108,7 @@ def test_killed_writers_lose_no_commit_and_tear_no_transaction(path: Path, store
     chance = random.Random(20260101)
     start = store.list("/").revision
     follower = Follower(store)
-    for _ in range(25):
+    for _ in range(12):
         names = [f"w{number}" for number in range(3)]
         reported = killed_at_a_random_moment(path, names, chance)
         assert quick_check(path) == "ok"
@@ -125,7 +125,7 @@ def test_killed_writers_lose_no_commit_and_tear_no_transaction(path: Path, store
 
 def test_processes_killed_while_they_begin_a_store_leave_one_that_opens(tmp_path: Path):
     chance = random.Random(7)
-    for number in range(15):
+    for number in range(10):
         path = tmp_path / str(number) / "cluster.db"
         crowd = [worker("write", f"sqlite://{path}", f"w{n}", 1) for n in range(3)]
         victim, *others = crowd

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,12 +43,21 @@ class Reader(threading.Thread):
         self.error: Exception | None = None
         assert self.watch.next(0) is None
         self.start()
+        self._wait_until_asleep()
 
     def run(self) -> None:
         try:
             self.batch = self.watch.next(None)
         except Unavailable as error:
             self.error = error
+
+    def _wait_until_asleep(self) -> None:
+        """Return when the thread sleeps in poll(2): what wakes it from here on is an event."""
+        deadline = time.monotonic() + PATIENCE_S
+        sleeping_in = Path(f"/proc/self/task/{self.native_id}/wchan")
+        while "poll" not in sleeping_in.read_text():
+            assert time.monotonic() < deadline
+            os.sched_yield()
 
     def returned(self) -> bool:
         self.join(PATIENCE_S)
@@ -79,7 +89,7 @@ def test_a_revoked_lease_rings(store: SqliteStore):
 
 
 def test_the_end_of_a_lease_wakes_by_itself(store: SqliteStore):
-    store.commit(Transaction([Put("/a", b"", store.grant(0.3))]))
+    store.commit(Transaction([Put("/a", b"", store.grant(2.0))]))
     reader = Reader(store)
     assert reader.returned()
     assert reader.batch is not None
