@@ -25,6 +25,7 @@ _DIRECTORY = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
 _NSFS_MAGIC = 0x6E736673
 _NS_GET_NSTYPE = 0xB703
+_INTERRUPT_PATIENCE_S = 2.0
 _MS_BIND, _MS_REC, _MS_SHARED, _MNT_DETACH = 0x1000, 0x4000, 0x100000, 2
 
 _libc = ctypes.CDLL(None, use_errno=True)  # Python 3.11 has no os.setns, os.unshare or mount
@@ -67,7 +68,7 @@ def create(name: str) -> Path:
         try:
             _in_thread(lambda: _unshare_onto(target))
         except BaseException:
-            target.unlink(missing_ok=True)
+            delete(name)  # interrupted, it may be mounted already
             raise
     return target
 
@@ -228,16 +229,25 @@ def _in_thread(function: Callable[[], T]) -> T:
     """Run ``function`` in a thread of its own and hand its result or exception to the caller."""
     results: list[T] = []
     errors: list[BaseException] = []
+    done = threading.Event()
 
     def run() -> None:
         try:
             results.append(function())
         except BaseException as error:  # noqa: BLE001  # handed over to the caller below
             errors.append(error)
+        finally:
+            done.set()
 
     thread = threading.Thread(target=run, name="netns", daemon=True)
-    thread.start()
-    thread.join()
+    try:
+        thread.start()
+        thread.join()
+    except BaseException:
+        # A Ctrl-C interrupts our waiting, not the thread: whoever cleans up next must find it done.
+        # Not join, which refuses when start itself was interrupted.
+        done.wait(_INTERRUPT_PATIENCE_S)
+        raise
     if errors:
         raise errors[0]
     return results[0]
