@@ -79,7 +79,7 @@ def test_interrupted_at_any_moment_it_leaves_nothing(name: str, moment: str, num
     demo = subprocess.Popen(
         [*COMMAND, name],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
@@ -88,8 +88,8 @@ def test_interrupted_at_any_moment_it_leaves_nothing(name: str, moment: str, num
         if moment in line:
             break
     demo.send_signal(number)
-    demo.stdout.read()
-    assert demo.wait() == 130
+    _, said = demo.communicate()
+    assert demo.returncode == 130, said
     assert nothing_left(name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from netloom.lab.host import LabHost
+from netloom.lab.notices import FIREWALL
 from netloom.lab.repair import Damage
 
 TUNNEL = "flannel.1"
@@ -39,19 +40,9 @@ def _to_the_tunnel(host: LabHost) -> list[Damage]:
     block, via = route["dst"], route["gateway"]
     mac = host.exec(["bridge", "fdb", "show", "dev", TUNNEL]).split()[0]
     return [
-        _act(f"ip route del {block}", "ip monitor route", rf"^Deleted {block} ", rf"^{block} via"),
-        _act(
-            f"ip neigh del {via} dev {TUNNEL}",
-            "ip monitor neigh",
-            rf"^Deleted {via} dev {TUNNEL}",
-            rf"^{via} dev {TUNNEL} lladdr .* PERMANENT",
-        ),
-        _act(
-            f"bridge fdb del {mac} dev {TUNNEL}",
-            "bridge monitor fdb",
-            rf"^Deleted {mac} ",
-            rf"^{mac} dev {TUNNEL} dst",
-        ),
+        _act(f"ip route del {block}", f"route {block}"),
+        _act(f"ip neigh del {via} dev {TUNNEL}", f"neighbour {via} dev {TUNNEL}"),
+        _act(f"bridge fdb del {mac} dev {TUNNEL}", f"fdb {mac} dev {TUNNEL}"),
     ]
 
 
@@ -60,34 +51,21 @@ def _to_the_bridge(host: LabHost) -> list[Damage]:
     address = host.json(["ip", "-j", "-4", "address", "show", "dev", BRIDGE])[0]["addr_info"][0]
     cidr = f"{address['local']}/{address['prefixlen']}"
     return [
-        _act(
-            f"ip link set {port} nomaster",
-            "ip monitor link",
-            rf"^Deleted .*{port}.*master",
-            rf" {port}@.* master {BRIDGE} ",
-        ),
-        _act(
-            f"ip address del {cidr} dev {BRIDGE}",
-            "ip monitor address",
-            rf"^Deleted .*{BRIDGE} .*inet {cidr} ",
-            rf"^[0-9]+: {BRIDGE} .*inet {cidr} ",
-        ),
+        _act(f"ip link set {port} nomaster", f"port {port}"),
+        _act(f"ip address del {cidr} dev {BRIDGE}", f"address {cidr} dev {BRIDGE}"),
     ]
 
 
 def _to_the_whole(host: LabHost) -> list[Damage]:
     routes = host.json(["ip", "-j", "route", "show", "dev", TUNNEL])
+    delete = f"ip link del {TUNNEL}"
+    flush = ("nft", "flush", "ruleset")
     return [
-        _act(
-            f"ip link del {TUNNEL}",
-            "ip monitor link route",
-            rf"^Deleted .*{TUNNEL}",
-            rf"^[0-9./]+ via [0-9.]+ dev {TUNNEL}",
-            times=len(routes),
-        ),
-        _act("nft flush ruleset", "nft monitor", "new generation", "new generation"),
+        _act(delete, f"link {TUNNEL}", *(f"route {route['dst']}" for route in routes)),
+        Damage(flush, (False, FIREWALL), frozenset({FIREWALL})),
     ]
 
 
-def _act(command: str, monitor: str, gone: str, back: str, times: int = 1) -> Damage:
-    return Damage(tuple(command.split()), tuple(monitor.split()), gone, back, times)
+def _act(command: str, key: str, *others: str) -> Damage:
+    """Return damage that takes the object ``key`` away, and ``others`` with it."""
+    return Damage(tuple(command.split()), (True, key), frozenset({key, *others}))
