@@ -12,6 +12,7 @@ import pytest
 
 from netloom.core import firewall
 from netloom.kernel import nft
+from netloom.kernel.conntrack import changed_udp_ports
 from netloom.kernel.firewalls import OtherFirewalls
 from netloom.kernel.nft import NftTables
 from netloom.model.endpoint import Endpoint, PortMapping
@@ -237,6 +238,24 @@ def test_a_real_forward_drop_is_found_and_the_remedy_ends_it(netns: Netns) -> No
     while netns.call(lambda: others.problems([blue])):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_only_udp_ports_that_lead_elsewhere_than_before_count_as_changed() -> None:
+    """Their neighbours' coming and going moves them to another line of the same text."""
+
+    def text(*ports: PortMapping) -> str:
+        made = Endpoint("blue", "h1", "c", "eth0", "", "veth1", "02:00:00:00:00:01",
+                        (ip("10.244.0.2"), ip("fd00:1::2")), ports=ports)  # fmt: skip
+        return firewall.table([network("10.244.0.0/16", "fd00:1::/48")], [made]).text
+
+    dns, web = PortMapping(53, 53, "udp"), PortMapping(80, 80)
+    log, here = PortMapping(514, 514, "udp"), PortMapping(53, 53, "udp", ip("127.0.0.1"))
+    assert changed_udp_ports(text(), text(dns, web)) == {53}
+    assert changed_udp_ports(text(dns, web), text(dns)) == set()
+    assert changed_udp_ports(text(dns), text(dns, log)) == {514}
+    assert changed_udp_ports(text(dns, log), text(log)) == {53}
+    assert changed_udp_ports(text(dns), text(here)) == {53}
+    assert changed_udp_ports(text(dns), text(PortMapping(53, 54, "udp"))) == {53}
 
 
 def test_other_firewalls_are_listed_once_while_nothing_changes(

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from netloom.core import firewall
 from netloom.core.published import loopback_sysctls
 from netloom.kernel import sysctl
 from netloom.kernel.nft import NftTables
+from netloom.lab.waiting import wait_until
 from netloom.model.endpoint import Endpoint, PortMapping
 from netloom.model.kernel import Link, NftTable
 from netloom.model.network import Network
@@ -67,6 +68,7 @@ class World:
     bridged: Container
     neighbour: Container
     routed: Container
+    tables: NftTables = field(default_factory=NftTables)
 
     @property
     def containers(self) -> tuple[Container, ...]:
@@ -78,7 +80,8 @@ class World:
         table = firewall.table([network], endpoints, BLOCKS)
 
         def go() -> None:
-            assert NftTables().apply([Change(Verb.ADD, table)])[0].error is None
+            self.tables.read()
+            assert self.tables.apply([Change(Verb.ADD, table)])[0].error is None
             for setting in loopback_sysctls(endpoints, links):
                 sysctl.write(setting.name, setting.value)
 
@@ -342,3 +345,33 @@ def test_connections_under_way_survive_the_tables_replacement(world: World) -> N
                 assert channel.recv(10) == b"%d" % number
                 channel.sendall(b"%d" % number)
                 assert client.recv(10) == b"%d" % number
+
+
+@pytest.mark.parametrize("host", [HOST4, HOST6])
+def test_a_client_that_never_stops_asking_over_udp_follows_the_port(
+    world: World, host: str
+) -> None:
+    """It asks before the port is published, while it is, after it has moved, and afterwards."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    world.publish()
+
+    def told(client: socket.socket) -> bool:
+        try:
+            client.send(b"?")
+            return bool(client.recv(100))
+        except OSError:  # refused, or nobody answered in time
+            return False
+
+    with world.outside.call(lambda: socket.socket(family, UDP)) as client:
+        client.settimeout(0.5)
+        client.connect((host, 5353))
+        assert not told(client)
+        world.publish(world.bridged.endpoint(PortMapping(5353, 53, "udp")))
+        with telling_server(world.bridged.netns, 53, UDP):
+            wait_until(lambda: told(client), deadline_s=10, what="an answer from the first one")
+        world.publish(world.routed.endpoint(PortMapping(5353, 54, "udp")))
+        with telling_server(world.routed.netns, 54, UDP):
+            wait_until(lambda: told(client), deadline_s=10, what="an answer from the second one")
+        world.publish()
+        with telling_server(world.host, 5353, UDP):
+            wait_until(lambda: told(client), deadline_s=10, what="an answer from the host itself")

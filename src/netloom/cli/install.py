@@ -142,7 +142,7 @@ def _left(installation: Installation, root: Path) -> list[Step]:
         left.append(Step("keep", "/var/lib/netloom", why))
     if root == Path("/"):
         why = "containers keep their network until they end, the rest stays until the next boot"
-        left.append(Step("keep", "links, routes and the nft table inet netloom", why))
+        left.append(Step("keep", "links, routes and the nft tables called netloom", why))
     return left
 
 

@@ -3,7 +3,7 @@
 Reading costs a process only when the ruleset has changed: the kernel counts its transactions, and
 asking for the count is one netlink message. The table is always replaced as a whole, which packets
 never notice: either they meet the old table or the new one. Connections that are under way keep
-their translation, since that is conntrack's.
+their translation, since that is conntrack's; ``kernel/conntrack`` ends those that must not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import socket
 import struct
 from collections.abc import Sequence
 
-from netloom.kernel import commands
+from netloom.kernel import commands, conntrack
 from netloom.model.errors import KernelRejected, NetloomError
 from netloom.model.kernel import NFT_TABLE, KernelObject, NftTable
 from netloom.reconcile.contracts import Change, Outcome, Verb
@@ -71,6 +71,7 @@ class NftTables:
     def _replace(self, text: str) -> None:
         before = generation()
         self._submit("write", text)
+        conntrack.forget_udp(conntrack.changed_udp_ports(self._text, text))
         # One transaction adds one, and skips 0; another hand's in between adds more.
         self._written = (before % 0xFFFFFFFF + 1, text) if before is not None else None
 
