@@ -130,10 +130,8 @@ def _blocked(
     }
     if not blocked:
         return blocked
-    wanted = [want for want in desired.values() if isinstance(want, Link)]
-    while more := {w.name for w in wanted if leans_on(w) in blocked and w.name not in blocked}:
-        blocked |= more
-    return blocked
+    ports = [want for want in desired.values() if isinstance(want, Link) and want.master in blocked]
+    return blocked | {port.name for port in ports}
 
 
 def _rebuilt(

@@ -212,12 +212,7 @@ class Reconciler:
 
     def _is_due(self, change: Change, now: float) -> bool:
         failure = self.failing.get(change.obj.key)
-        return (
-            failure is None
-            or failure.retry_at_s <= now
-            or failure.change.obj != change.obj
-            or failure.change.verb is not change.verb
-        )
+        return failure is None or failure.retry_at_s <= now or failure.change.obj != change.obj
 
     def _count_repairs(
         self, changes: Iterable[Change], desired: Desired, repaired: Counter[str]

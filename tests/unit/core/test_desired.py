@@ -299,6 +299,16 @@ def test_memory_computes_only_what_changed():
     }
 
 
+def test_memory_of_a_container_is_not_used_when_the_underlay_changed():
+    memory, container = Memory(), endpoint("c1", "10.244.1.5")
+    for mtu in (1500, 9000):
+        own = facts("192.168.31.62/24", mtu=mtu)
+        found = desired(view([BLUE], PEERS, BLOCKS, own=own, endpoints=[container]), memory)
+        veth = found.state["link vethc1"]
+        assert isinstance(veth, Link)
+        assert veth.mtu_bytes == mtu - 50
+
+
 def test_memory_of_other_settings_is_not_used():
     memory = Memory()
     for vni in (1, 2):

@@ -342,6 +342,29 @@ def test_waiting_for_a_refused_link_never_makes_the_loop_spin(host):
     assert host.reconciler.retry_in_s == pytest.approx(FIRST_RETRY_S)
 
 
+def test_a_refusal_that_is_due_while_its_link_waits_does_not_make_the_loop_spin(host):
+    host.kernel.refused = {ENTRY[0].key}
+    for now_s in (0.0, 0.11, 0.32):  # due again at 0.72
+        host.now_s = now_s
+        host.step(*ALL)
+    host.now_s = 0.65
+    host.kernel.refused = {ENTRY[0].key, TUNNEL.key}
+    moved = replace(TUNNEL, vxlan=Vxlan(1, 8472, "ens33", ip("192.168.31.99")))
+    host.step(moved, *ALL[1:])
+    host.now_s = 0.73
+    host.step(moved, *ALL[1:])
+    assert host.reconciler.retry_in_s > 0
+
+
+def test_ports_that_lost_their_bridge_when_we_made_it_anew_join_it_in_the_same_step(host):
+    bridge = ours(Link("cni0", "bridge"))
+    port = ours(Link("veth1", "veth", master="cni0"))
+    host.kernel.hand(replace(bridge, kind="bond"), port)
+    host.step(bridge, port)
+    assert host.kernel.link("cni0").kind == "bridge"
+    assert host.kernel.link("veth1").master == "cni0"
+
+
 def test_a_link_that_cannot_be_made_anew_leaves_what_stands_on_it_alone(host):
     host.step(*ALL)
     host.kernel.refused = {TUNNEL.key}
@@ -397,8 +420,9 @@ def test_after_a_write_that_ended_in_the_middle_everything_is_read_again():
     kernel.broken = True
     with pytest.raises(Unavailable):
         host.step(*ALL)
-    host.step(*ALL)
+    turn = host.step(*ALL)
     assert host.has(*ALL)
+    assert not any(outcome.error for outcome in turn.outcomes), "nothing was added twice"
 
 
 def test_settings_are_read_once_somebody_wants_them(host):
@@ -426,7 +450,9 @@ def test_of_several_routes_to_one_place_the_first_listed_counts(host):
     host.step(*ALL)
     behind = replace(DIRECT, gateway=ip("192.168.31.1"), protocol=3)
     host.kernel.objects["a second route"] = behind
-    assert not host.looked(*ALL).plan
+    turn = host.looked(*ALL)
+    assert not turn.plan
+    assert not turn.plan.problems
 
 
 # --- looking without touching
