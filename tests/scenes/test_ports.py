@@ -134,6 +134,9 @@ def world(make_netns: Callable[[str], Netns], two_hosts: tuple[Netns, Netns]) ->
     host.run("ip", "link", "set", "cni0", "up")
     host.call(lambda: sysctl.write("ipv4/ip_forward", "1"))
     host.call(lambda: sysctl.write("ipv6/conf/all/forwarding", "1"))
+    # Neighbours are asked for from a link-local address; the kernel's own is tentative at first.
+    host.run("ip", "address", "add", "fe80::62/64", "dev", "ens33", "nodad")
+    outside.run("ip", "address", "add", "fe80::63/64", "dev", "ens33", "nodad")
     # The machine outside plays a container of another host too: an address inside the pools.
     outside.run("ip", "address", "add", f"{FAR4}/32", "dev", "lo")
     outside.run("ip", "address", "add", f"{FAR6}/128", "dev", "lo", "nodad")
