@@ -99,7 +99,7 @@ def read(where: Place, key: str, value: bytes) -> tuple[Any, Problem | None]:
     if where.problem is not None:
         return None, where.problem
     try:
-        parsed = where.table.parse(json.loads(value))
+        parsed = where.table.parse(json.loads(value.decode()))
         if where.table.identify(parsed) != where.identity:
             proper = where.table.to_key(parsed)
             raise InvalidConfig(f"the value belongs to the key {proper}")

@@ -12,13 +12,14 @@ with the old file. Running agents notice either way and keep the last good state
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from netloom.model.datastore import Committed, Delete, Entry, Listing, Put, Transaction, Watch
-from netloom.model.errors import InvalidConfig
+from netloom.model.errors import InvalidConfig, Unavailable
 from netloom.store import sqlite_history as history
 from netloom.store import sqlite_leases as leases
 from netloom.store.limits import check_key, check_operation
@@ -137,11 +138,15 @@ class SqliteStore:
             self._connections.ring()
 
     def end_due_leases(self) -> None:
-        """Delete the keys of leases whose time is over, if there are any."""
+        """Delete the keys of leases whose time is over, if there are any.
+
+        While another process keeps the write lock no lease ends: nobody could keep it alive.
+        """
         with self._connections.reading() as db:
             ends = leases.next_end(db)
         if ends is not None and ends <= leases.now():
-            self.commit(Transaction(()))
+            with contextlib.suppress(Unavailable):
+                self.commit(Transaction(()))
 
     def close(self) -> None:
         """Close every watch and connection; idempotent."""

@@ -7,16 +7,28 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from netloom.model.datastore import Put, Transaction
 from netloom.model.errors import InvalidConfig, NetloomError, Unavailable
+from netloom.store import sqlite_leases as leases
 from netloom.store.sqlite import SqliteStore
 from netloom.store.sqlite_file import SCHEMA_VERSION
 
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+
+def _can(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+needs_mounts = pytest.mark.skipif(
+    not _can("unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"),
+    reason="mounting needs root with CAP_SYS_ADMIN",
+)
 
 
 def filled(path: Path, keys: int = 500) -> None:
@@ -100,6 +112,9 @@ def test_a_file_where_the_directory_should_be_is_refused(tmp_path: Path):
 def test_the_writer_that_keeps_the_lock_is_named(tmp_path: Path):
     path = tmp_path / "cluster.db"
     store = SqliteStore(str(path), busy_s=0.1)
+    store.commit(Transaction([Put("/leased", b"", store.grant(3600))]))
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE leases SET ends = ?", (leases.now() - 1,))
     holder = subprocess.Popen(
         [
             sys.executable,
@@ -119,9 +134,13 @@ def test_the_writer_that_keeps_the_lock_is_named(tmp_path: Path):
             store.commit(Transaction([Put("/a", b"")]))
         assert caught.value.hint
         assert store.get("/a") is None, "readers never wait for a writer"
+        with sqlite3.connect(path) as other:
+            assert leases.next_end(other) <= leases.now()
+        assert store.get("/leased") is not None, "nobody could have kept it alive"
     finally:
         holder.communicate("")
     assert store.commit(Transaction([Put("/a", b"")])).succeeded
+    assert store.get("/leased") is None
     store.close()
 
 
@@ -159,12 +178,18 @@ except NetloomError as error:
 """
 
 
-@root_only
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that every user may enter; pytest's own are private."""
+    with tempfile.TemporaryDirectory(prefix="nl-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@needs_root
 @pytest.mark.parametrize("where", ["file", "directory", "no directory"])
-def test_without_rights_to_it_a_store_is_not_permitted(tmp_path: Path, where: str):
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
-    path = tmp_path / "deeper" / "cluster.db"
+def test_without_rights_to_it_a_store_is_not_permitted(open_directory: Path, where: str):
+    path = open_directory / "deeper" / "cluster.db"
     if where != "no directory":
         filled(path, 1)
     if where == "file":
@@ -203,7 +228,7 @@ def in_own_mounts(script: str, *arguments: object) -> str:
     return done.stdout
 
 
-@root_only
+@needs_mounts
 @pytest.mark.parametrize("there", ["exists", "absent"])
 def test_a_read_only_file_system_is_not_permitted(tmp_path: Path, there: str):
     said = in_own_mounts(READ_ONLY, tmp_path, there)
@@ -240,7 +265,7 @@ assert len(again.list("").entries) == 2 * done + 1
 """
 
 
-@root_only
+@needs_mounts
 def test_a_full_disk_is_unavailable_loses_nothing_and_heals(tmp_path: Path):
     said = in_own_mounts(FULL, tmp_path)
     assert said.startswith(f"Unavailable store {tmp_path}/cluster.db: the disk is full")
@@ -265,7 +290,7 @@ except NetloomError as error:
 """
 
 
-@root_only
+@needs_mounts
 def test_a_store_cannot_begin_on_a_full_disk(tmp_path: Path):
     assert in_own_mounts(NO_ROOM, tmp_path).startswith("Unavailable")
 
