@@ -12,6 +12,7 @@ import re
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def netns(make_netns: Callable[[str], Netns]) -> Netns:
 def two_hosts(make_netns: Callable[[str], Netns]) -> tuple[Netns, Netns]:
     """Return two hosts joined by a veth called ens33 in both: 192.168.31.62/24 and .63/24.
 
-    IPv6: fd31::62/64 and fd31::63/64.
+    IPv6: fd31::62/64 and fd31::63/64. The link is ready to carry packets.
     """
     one, two = make_netns("h1"), make_netns("h2")
     pair = ["type", "veth", "peer", "name", "ens33", "netns", two.path]
@@ -155,4 +156,19 @@ def two_hosts(make_netns: Callable[[str], Netns]) -> tuple[Netns, Netns]:
         host.run("ip", "address", "add", f"192.168.31.{number}/24", "dev", "ens33")
         host.run("ip", "address", "add", f"fd31::{number}/64", "dev", "ens33", "nodad")
         host.run("ip", "link", "set", "ens33", "up")
+    for host in (one, two):
+        _await(lambda host=host: _has_carrier(host))
     return one, two
+
+
+def _has_carrier(host: Netns) -> bool:
+    """Tell whether ens33 is up and has its link-local address: the kernel does both later."""
+    (link,) = host.json("ip", "-j", "address", "show", "ens33")
+    scopes = [address["scope"] for address in link["addr_info"]]
+    return link["operstate"] == "UP" and "link" in scopes
+
+
+def _await(condition: Callable[[], bool], within_s: float = 30.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "the link did not come up"
