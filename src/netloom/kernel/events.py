@@ -20,6 +20,7 @@ from netloom.kernel.known import Known
 from netloom.kernel.lookup import Lookup
 from netloom.kernel.netlink import Netlink, open_socket, split
 from netloom.kernel.news import EVERYTHING, NOTHING, News
+from netloom.model.errors import NetloomError
 from netloom.model.kernel import NFT_TABLE
 
 _NETLINK_NETFILTER = 12
@@ -107,8 +108,11 @@ class NetlinkEvents:
         if data is None:
             return EVERYTHING
         kinds = NOTHING
-        for kind, _, _, payload in split(data):
-            kinds |= self._news.kinds(kind, payload)
+        try:
+            for kind, _, _, payload in split(data):
+                kinds |= self._news.kinds(kind, payload)
+        except NetloomError:
+            return EVERYTHING  # what cannot be judged has to be looked at
         return kinds
 
 
