@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from netloom.core.desired import Desired
-from netloom.model.errors import NetloomError
+from netloom.model.errors import Conflict, NetloomError
 from netloom.model.kernel import KINDS, KernelObject, Link, Sysctl
 from netloom.reconcile.contracts import Change, Kernel, Outcome, Verb
 from netloom.reconcile.delta import Plan, delta, leans_on
@@ -111,7 +111,7 @@ class Reconciler:
             done = self._apply(changes)
             outcomes += done
             still_open -= {outcome.change.obj.key for outcome in done if outcome.error is None}
-            if not any(_disturbs(outcome) for outcome in done):
+            if not (self._makes_room(plan, done) or any(_disturbs(outcome) for outcome in done)):
                 break
         self._applied, self._open = desired.state, frozenset(still_open)
         self.repaired.update(repaired)
@@ -254,6 +254,27 @@ class Reconciler:
                     self._drop_what_leaned_on({change.obj.name})
             else:
                 self._actual.setdefault(kind, {})[key] = change.obj
+
+    def _makes_room(self, plan: Plan, done: Iterable[Outcome]) -> bool:
+        """Tell whether something went that may have held a place which is wanted.
+
+        The connected route of a bridge that goes is where a blackhole may have to come; the kernel
+        made it by itself, and it may be in no picture of ours. What found its place taken is tried
+        again at once.
+        """
+        if not any(o.error is None and o.change.verb is Verb.DELETE for o in done):
+            return False
+        refused = [
+            failure
+            for outcome in done
+            if isinstance(outcome.error, Conflict)
+            and (failure := self.failing.get(outcome.change.obj.key)) is not None
+        ]
+        for failure in refused:
+            failure.retry_at_s = self._clock()
+        if refused or plan.waiting:
+            self.mark(("route",))
+        return bool(refused or plan.waiting)
 
     def _drop_what_leaned_on(self, links: set[str]) -> None:
         for kind in _LEANING & self._actual.keys():

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.views import block, facts, host, ip, network, table
 
 from netloom.core.backends.contract import Side
-from netloom.core.backends.vxlan import PreparedVxlan, VxlanBackend, tunnel_mac
+from netloom.core.backends.vxlan import PreparedVxlan, VxlanBackend, link_local, tunnel_mac
 from netloom.model.errors import InvalidConfig
 from netloom.model.host import Block
 from netloom.model.kernel import Link, describe
@@ -62,9 +62,9 @@ def test_an_ipv6_block_over_ipv6_has_a_device_of_its_own():
         "address fd00:10::/128 dev flannel-v6.1",
     ]
     assert reach(prepared, "fd00:10:0:1::/64", "2001:db8::63") == [
-        f"neighbour fd00:10:0:1:: lladdr {H2} dev flannel-v6.1 PERMANENT",
+        f"neighbour {link_local(H2)} lladdr {H2} dev flannel-v6.1 PERMANENT",
         f"fdb {H2} dst 2001:db8::63 dev flannel-v6.1 self permanent",
-        "route fd00:10:0:1::/64 via fd00:10:0:1:: dev flannel-v6.1 metric 1024 onlink",
+        f"route fd00:10:0:1::/64 via {link_local(H2)} dev flannel-v6.1 metric 1024",
     ]
 
 
@@ -78,7 +78,7 @@ def test_dual_stack_uses_each_family_for_its_own():
     underlay = ("192.168.31.63", "2001:db8::63")
     assert reach(prepared, "10.244.1.0/24", *underlay)[1].endswith("dev flannel.1 self permanent")
     assert reach(prepared, "fd00:10:0:1::/64", *underlay)[2].startswith(
-        "route fd00:10:0:1::/64 via fd00:10:0:1:: dev flannel-v6.1"
+        f"route fd00:10:0:1::/64 via {link_local(H2)} dev flannel-v6.1"
     )
 
 
@@ -86,9 +86,9 @@ def test_an_ipv6_pool_works_between_hosts_that_have_ipv4_alone():
     prepared = prepare(V4, block("fd00:10::/64", "h1"), pools=("fd00:10::/48",))
     assert table(prepared.objects, "address") == ["address fd00:10::/128 dev flannel.1"]
     assert reach(prepared, "fd00:10:0:1::/64", "192.168.31.63") == [
-        f"neighbour fd00:10:0:1:: lladdr {H2} dev flannel.1 PERMANENT",
+        f"neighbour {link_local(H2)} lladdr {H2} dev flannel.1 PERMANENT",
         f"fdb {H2} dst 192.168.31.63 dev flannel.1 self permanent",
-        "route fd00:10:0:1::/64 via fd00:10:0:1:: dev flannel.1 metric 1024 onlink",
+        f"route fd00:10:0:1::/64 via {link_local(H2)} dev flannel.1 metric 1024",
     ]
 
 
@@ -130,6 +130,10 @@ def test_a_peer_without_a_common_family_is_a_problem_that_names_it():
 )
 def test_the_mtu_is_the_underlays_less_50_over_ipv4_and_70_over_ipv6(own, pool, mtu, least):
     assert prepare(own, pools=(pool,), mtu=mtu).mtu_bytes == least
+
+
+def test_the_gateway_of_ipv6_is_the_peers_tunnel_end():
+    assert str(link_local("c6:d2:32:6f:8f:44")) == "fe80::c4d2:32ff:fe6f:8f44"
 
 
 def test_a_tunnels_mac_depends_on_network_and_host_and_nothing_else():

@@ -184,8 +184,24 @@ class ModelKernel:
         exclusive = change.verb is Verb.ADD and isinstance(obj, Address | Route)
         if exclusive and have is not None and not (isinstance(obj, Route) and have == obj):
             raise Conflict(f"{describe(obj)} exists")
-        if isinstance(obj, Route) and obj.gateway and not obj.onlink and not self._reaches(obj):
+        if isinstance(obj, Route) and obj.gateway and not self._accepts_gateway(obj):
             raise _no(change, errno.ENETUNREACH)
+
+    def _accepts_gateway(self, route: Route) -> bool:
+        """IPv6 takes no onlink gateway to which another link leads at present."""
+        assert route.gateway is not None
+        if route.gateway.version == 6 and route.gateway.is_link_local:
+            return True
+        if not route.onlink:
+            return self._reaches(route)
+        return route.gateway.version == 4 or not any(
+            isinstance(other, Route)
+            and other.destination.prefixlen > 0
+            and other.link != route.link
+            and other.destination.version == 6
+            and route.gateway in other.destination
+            for other in self.objects.values()
+        )
 
     def _reaches(self, route: Route) -> bool:
         return any(
@@ -209,6 +225,16 @@ class ModelKernel:
 
     def _drop(self, obj: KernelObject) -> None:
         self.objects.pop(obj.key, None)
+        self._drop_connected(obj)
+        self._connect_all()
+
+    def _connect_all(self) -> None:
+        """Let connected routes show that stood behind others to the same place."""
+        for obj in list(self.objects.values()):
+            if isinstance(obj, Link) and obj.up:
+                self._connect(obj.name)
+
+    def _drop_connected(self, obj: KernelObject) -> None:
         if isinstance(obj, Address):
             for route in list(self.objects.values()):
                 if (
@@ -271,6 +297,7 @@ class ModelKernel:
                 self._remove_link(obj.name)
             elif isinstance(obj, Link) and obj.master == name:
                 self._store(replace(obj, master=None, hairpin=None))
+        self._connect_all()
 
     def _flush(self, name: str) -> None:
         for key, obj in list(self.objects.items()):

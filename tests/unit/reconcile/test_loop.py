@@ -243,6 +243,16 @@ def test_what_is_no_longer_wanted_goes_and_takes_along_what_leaned_on_it(host):
     assert not host.looked(DIRECT).plan
 
 
+def test_a_place_that_our_own_leftover_held_is_taken_in_the_same_step(host):
+    """From bridge to routed: the bridge's connected route is in the blackhole's place."""
+    bridge, gateway = ours(Link("cni0", "bridge")), Address("cni0", iface("10.244.1.1/24"))
+    host.step(bridge, gateway)
+    block = Route(net("10.244.1.0/24"), type="blackhole")
+    host.step(block)
+    assert host.has(block)
+    assert not host.looked(block).plan
+
+
 def test_a_link_that_comes_again_after_it_went_gets_everything_anew(host):
     host.step(*ALL)
     host.step(DIRECT)

@@ -2,9 +2,14 @@
 
 One device per address family of the underlay (``flannel.1``, ``flannel-v6.1``); learning is off.
 For each block of a peer there are three entries: the forwarding entry (peer's tunnel MAC → peer's
-underlay address), the permanent neighbour (the block's first address → that MAC) and, written
-last, the onlink route. The kernel therefore never has to ask or learn anything. With
-``directRouting`` a peer on the same segment gets a plain route instead.
+underlay address), the permanent neighbour (the gateway → that MAC) and, written last, the route.
+The kernel therefore never has to ask or learn anything. With ``directRouting`` a peer on the same
+segment gets a plain route instead.
+
+The gateway of an IPv4 block is its own first address, onlink, as flannel has it. IPv6 refuses such
+a route while another one to the block stands ("invalid gateway or device mismatch",
+net/ipv6/route.c, ip6_route_check_nh_onlink), so that no backend could change without a gap; there
+the gateway is the link-local address that the peer's tunnel MAC makes.
 
 A block travels over the underlay of its own family where both hosts have one, else over the other
 family. Sources: RFC 7348; the tables are flannel's, see reference/flannel.md §2.1.
@@ -100,11 +105,12 @@ class PreparedVxlan:
         remote = peer.underlay(family)
         assert remote is not None
         mac = peer.macs.get(self.network) or tunnel_mac(self.network, peer.id)
-        gateway = block.cidr.network_address
+        first = block.cidr.network_address
+        gateway = first if first.version == 4 else link_local(mac)
         objects = state_of(
             Neighbour(device, gateway, mac),
             Fdb(device, mac, remote),
-            Route(block.cidr, device, gateway, onlink=True, metric=_metric(block)),
+            Route(block.cidr, device, gateway, onlink=gateway.version == 4, metric=_metric(block)),
         )
         return Reach(objects, f"vxlan {device} to {remote}")
 
@@ -127,6 +133,14 @@ def _metric(block: Block) -> int:
 def tunnel_mac(network: str, host_id: str) -> str:
     """Return the MAC of a host's tunnel end: the same at every start, so peers stay right."""
     return derived_mac("vtep", network, host_id)
+
+
+def link_local(mac: str) -> ipaddress.IPv6Address:
+    """Return the address that an interface with this MAC gives itself (RFC 4291, appendix A)."""
+    half = bytes.fromhex(mac.replace(":", ""))
+    return ipaddress.IPv6Address(
+        b"\xfe\x80" + bytes(6) + bytes([half[0] ^ 2]) + half[1:3] + b"\xff\xfe" + half[3:]
+    )
 
 
 class VxlanBackend:
