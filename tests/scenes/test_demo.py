@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -48,10 +49,14 @@ def test_the_demo_shows_traffic_tables_wire_damage_and_leaves_nothing(name: str)
     assert nothing_left(name)
 
 
-def test_on_a_terminal_it_is_coloured_and_with_no_color_it_is_not(name: str) -> None:
+def test_on_a_terminal_it_is_coloured_and_with_no_color_it_is_not(
+    name: str, tmp_path: Path
+) -> None:
     for flag, coloured in (("--no-color", False), ("--keep", True)):
         master, slave = pty.openpty()
-        done = subprocess.Popen([*COMMAND, name, flag], stdout=slave, stderr=subprocess.DEVNULL)
+        errors = tmp_path / "errors"
+        with errors.open("w") as file:
+            done = subprocess.Popen([*COMMAND, name, flag], stdout=slave, stderr=file)
         os.close(slave)
         shown = b""
         try:
@@ -60,7 +65,7 @@ def test_on_a_terminal_it_is_coloured_and_with_no_color_it_is_not(name: str) -> 
         except OSError:
             pass  # a terminal whose other end is closed ends so
         os.close(master)
-        assert done.wait() == 0
+        assert done.wait() == 0, errors.read_text()
         assert (b"\033[" in shown) == coloured
     with Lab.open(name) as kept:
         assert kept.record.owner is None
