@@ -24,6 +24,7 @@ SCHEMA_VERSION = 1
 #: SQLite sleeps longer and longer for a lock, up to 0.1 s, and among many writers somebody then
 #: waits for seconds. Asked for less and asked again, it begins anew with 1 ms.
 _NAP_S = 0.02
+_LOG_BYTES = 8 << 20
 _MOST_CHECKED_BYTES = 256 << 20
 APPLICATION_ID = 0x4E6C6F6D  # "Nlom", for file(1) and for telling other programs' databases
 
@@ -143,6 +144,8 @@ def connect(path: str) -> sqlite3.Connection:
         # but the last ones may not outlive the power's (and then all of this host's agents start
         # anew and list).
         connection.execute("PRAGMA synchronous = NORMAL")
+        # a log that grew under many writers at once gives its space back when it begins anew
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
     except sqlite3.Error:
         connection.close()
         raise
