@@ -16,15 +16,15 @@ from netloom.core.attach.contract import Part, Place, PreparedAttachment
 from netloom.core.attach.table import ATTACHMENTS
 from netloom.core.backends.contract import Prepared, Reach, Side
 from netloom.core.backends.table import BACKENDS
-from netloom.core.definition import check_against, check_choices
 from netloom.core.limits import qdiscs
+from netloom.core.objections import objections, rivals
 from netloom.core.published import loopback_sysctls
 from netloom.model.addr import IPAddress
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import InvalidConfig
 from netloom.model.host import Block, Host
 from netloom.model.kernel import KernelObject, Link, Sysctl, state_of
-from netloom.model.network import MIN_MTU, Network
+from netloom.model.network import Network
 from netloom.model.view import Problem, View
 
 
@@ -100,13 +100,13 @@ def desired(view: View, memory: Memory | None = None) -> Desired:
     # Without an underlay nothing can be told about peers: what stands for them stays.
     draft = _Draft(hold=not view.facts.underlay)
     holders = _holders(view, draft)
-    rivals = _rivals(view, memory)
+    excluded = _rivals(view, memory)
     kept: _Reaches = {}
     for name, network in sorted(view.cluster.networks.items()):
         held = holders.get(name) or _Holders()
         try:
-            if name in rivals:
-                raise rivals[name]
+            if name in excluded:
+                raise excluded[name]
             standing = _stand(view, network, held.own, draft)
         except InvalidConfig as error:
             draft.problems.append(Problem("error", f"network {name}", str(error), error.hint))
@@ -159,22 +159,10 @@ def _holders(view: View, draft: _Draft) -> dict[str, _Holders]:
 
 
 def _rivals(view: View, memory: Memory) -> Mapping[str, InvalidConfig]:
-    """Return the networks that this version does not know how to do, or that exclude each other.
-
-    Of two that do, the one that stands already stays, else the first by name.
-    """
     inputs = (tuple(view.cluster.networks.values()), view.admitted)
     if memory.rival_inputs != inputs:
         memory.rival_inputs = inputs
-        memory.rivals = rivals = {}
-        accepted: list[Network] = []
-        for network in sorted(inputs[0], key=lambda n: (n.name not in view.admitted, n.name)):
-            try:
-                check_choices(network)
-                check_against(network, accepted)
-                accepted.append(network)
-            except InvalidConfig as error:
-                rivals[network.name] = error
+        memory.rivals = rivals(*inputs)
     return memory.rivals
 
 
@@ -186,66 +174,16 @@ def _stand(view: View, network: Network, own: list[Block], draft: _Draft) -> Sta
     host = view.cluster.hosts.get(view.host_id) or Host(view.host_id, view.host_id)
     blocks = tuple(sorted(own, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
     backend = BACKENDS[network.backend.type].prepare(Side(network, host, view.facts, blocks))
-    objections = [*_collisions(view, network), *_too_large(view, network, backend)]
-    if objections and network.name not in view.admitted:
-        raise objections[0]
+    against = objections(view, network, backend)
+    if against and network.name not in view.admitted:
+        raise against[0]
     draft.problems += [
         Problem("warning", f"network {network.name}", str(objection), objection.hint)
-        for objection in objections
+        for objection in against
     ]
     place = Place(network, view.host_id, blocks, backend.mtu_bytes)
     attachment = ATTACHMENTS[network.attachment.type].prepare(place)
     return Standing(network, blocks, backend, attachment)
-
-
-def _collisions(view: View, network: Network) -> list[InvalidConfig]:
-    found = []
-    for index, pool in enumerate(network.pools):
-        for cidr, device in view.facts.routes:
-            if cidr.version == pool.family and cidr.overlaps(pool.cidr):
-                where = f"pools[{index}].cidr"
-                what = "the underlay" if _is_underlay(view, device) else "a route of this host"
-                found.append(
-                    InvalidConfig(
-                        f"{where}: {pool.cidr} collides with {what}: {cidr} dev {device}",
-                        field=where,
-                        value=str(pool.cidr),
-                        hint="choose a pool that nothing on the hosts uses",
-                    )
-                )
-    return found
-
-
-def _is_underlay(view: View, device: str) -> bool:
-    return any(device == name for name, _ in view.facts.underlay.values())
-
-
-def _too_large(view: View, network: Network, backend: Prepared) -> list[InvalidConfig]:
-    """Return what is wrong with the MTU; of a host without underlay nothing is known."""
-    if not view.facts.underlay:
-        return []
-    if network.mtu_bytes > backend.mtu_bytes:
-        return [
-            InvalidConfig(
-                f"mtu: {network.mtu_bytes} is above what this host's underlay carries: its MTU "
-                f"{view.facts.mtu_bytes} leaves {backend.mtu_bytes} with {network.backend.type}",
-                field="mtu",
-                value=network.mtu_bytes,
-                hint=f"choose at most {backend.mtu_bytes}, or 0 for automatic",
-            )
-        ]
-    least = max(MIN_MTU[family] for family in network.families)
-    if backend.mtu_bytes < least:
-        return [
-            InvalidConfig(
-                f"mtu: this host's underlay MTU {view.facts.mtu_bytes} leaves "
-                f"{backend.mtu_bytes}, and the least is {least}",
-                field="mtu",
-                value=network.mtu_bytes,
-                hint="raise the underlay's MTU",
-            )
-        ]
-    return []
 
 
 def _reach_peers(
