@@ -286,9 +286,12 @@ class Agent:
         self._sync.set()
 
     def _drop_intents(self) -> None:
-        """Forget attaches that an earlier run promised nobody and whose container is gone."""
+        """Take back attaches that an earlier run did not end: their callers were told of a failure.
+
+        Their pairs may be half-made, so the first turn sweeps them; a caller may attach again.
+        """
         for endpoint in self.book.endpoints():
-            if not endpoint.attached and not is_netns(endpoint.netns):
+            if not endpoint.attached:
                 self.book.release(endpoint.handle)
 
     def _keep_registered(self) -> None:

@@ -168,8 +168,8 @@ class StoreWatcher:
 
     def _save(self) -> None:
         cluster = self.cluster
-        if cluster is None:
-            return
+        if cluster is None or cluster.standing:
+            return  # what a former store said stands: its picture is the one to keep
         entries = [
             (e.key, base64.b64encode(e.value).decode(), e.create_revision, e.mod_revision)
             for e in self._entries.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 from netloom.kernel.events import NetlinkEvents
@@ -55,11 +56,28 @@ class HostKernel:
         return found
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Try every change in order; neighbours that one part can do go to it together."""
-        outcomes: list[Outcome] = []
-        for apply, run in groupby(changes, key=lambda change: self._apply[change.obj.kind_name]):
-            outcomes += apply(list(run))
-        return outcomes
+        """Try every change in order; neighbours that one part can do go to it together.
+
+        Our nftables table leans on nothing and nothing leans on it, and `nft` is a process of its
+        own: it runs beside the rest.
+        """
+        runs = [
+            (apply, list(run))
+            for apply, run in groupby(changes, key=lambda c: self._apply[c.obj.kind_name])
+        ]
+        if len(runs) == 1:
+            return runs[0][0](runs[0][1])
+        with ThreadPoolExecutor(1, "nft") as beside:
+            later = {
+                place: beside.submit(apply, run)
+                for place, (apply, run) in enumerate(runs)
+                if run[0].obj.kind_name == "nft"
+            }
+            done = {
+                place: apply(run) for place, (apply, run) in enumerate(runs) if place not in later
+            }
+        done |= {place: outcomes.result() for place, outcomes in later.items()}
+        return [outcome for place in range(len(runs)) for outcome in done[place]]
 
     def want_sysctls(self, names: Iterable[str]) -> None:
         """Name the sysctls that :meth:`read` shall report; absent ones are left out."""
