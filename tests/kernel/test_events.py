@@ -73,6 +73,23 @@ def furnished(host, make_netns, kernel, add, cni0, flannel1, pod_link):
 
 
 @pytest.mark.parametrize(
+    "damage",
+    ["ip link delete flannel.1", "ip link set flannel.1 down", "ip link set flannel.1 mtu 1300"],
+)
+def test_a_link_changed_just_before_other_kinds_were_read_is_still_news(
+    furnished, events, kernel, damage
+):
+    """The read looks up links for their names, but whoever asked was not shown any."""
+    furnished.sh(damage)
+    kernel.read(["route", "fdb"])
+    found = frozenset()
+    while "link" not in found:
+        fresh = events.wait(10.0)
+        assert fresh, f"only {set(found)} was heard"
+        found |= fresh
+
+
+@pytest.mark.parametrize(
     ("damage", "kinds"),
     [
         ("ip link set flannel.1 mtu 1300", {"link"}),

@@ -8,7 +8,7 @@ with what is kept here. The writer notes what it is about to write; a read notes
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from netloom.model.addr import IPAddress
 from netloom.model.kernel import Fdb, Link
@@ -31,10 +31,9 @@ class Known:
         """Take over what a read found."""
         self.links = {link.name: link for link in links}
 
-    def note_fdb(self, entries: Iterable[Fdb]) -> None:
-        """Take over what a read found; links must have been noted first."""
-        links = self.links
-        self.fdb = {(links[e.link].index, e.mac): e.remote for e in entries if e.link in links}
+    def note_fdb(self, entries: Iterable[Fdb], indexes: Mapping[str, int]) -> None:
+        """Take over what a read found on the links whose numbers are given by name."""
+        self.fdb = {(indexes[e.link], e.mac): e.remote for e in entries}
 
     def stands(self, link: Link) -> bool:
         """Tell whether ``link``, as the kernel shows it, is what we believe to stand."""

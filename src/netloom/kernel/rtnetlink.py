@@ -57,8 +57,10 @@ class RtKernel:
         if not wanted:
             return []
         links = decode.links(self._netlink.dump(encode_link.dump(), "links"))
-        with self.known.changing_link:
-            self.known.note_links(links)
+        if "link" in wanted:
+            # Else the caller is not shown them, and what is new about them must stay news.
+            with self.known.changing_link:
+                self.known.note_links(links)
         self._lookup.learn_all(links)
         found: list[KernelObject] = [*links] if "link" in wanted else []
         names = {link.index: link.name for link in links}
@@ -80,7 +82,7 @@ class RtKernel:
         for device in devices:
             payloads = self._netlink.dump(encode.dump_fdb(device.index), "forwarding entries")
             entries += decode.fdb(payloads, {device.index: device.name})
-        self.known.note_fdb(entries)
+        self.known.note_fdb(entries, {device.name: device.index for device in devices})
         return entries
 
     def _read_routes(self, names: dict[int, str]) -> list[Route]:
