@@ -12,6 +12,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -135,6 +136,19 @@ def make_netns(run_id: str, request: pytest.FixtureRequest) -> Iterator[Callable
     yield make
     for full in reversed(made):
         _remove(full)
+
+
+@pytest.fixture(scope="session")
+def nobody() -> tuple[str, ...]:
+    """Return the words before a command that run it as a user without rights.
+
+    Skips where that user cannot run our Python, such as in a checkout below /root.
+    """
+    words = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    ours = [*words, sys.executable, "-c", "import netloom"]
+    if subprocess.run(ours, capture_output=True, check=False).returncode:
+        pytest.skip("missing: a checkout that other users may read")
+    return words
 
 
 @pytest.fixture
