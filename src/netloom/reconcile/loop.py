@@ -243,7 +243,8 @@ class Reconciler:
                 if isinstance(change.obj, Link):
                     refused.add(change.obj.name)
                     self.mark(_ALL)  # it may be gone, or half of it done
-                self.mark((kind,))
+                # What it leans on may be gone without a word that we heard.
+                self.mark((kind, "link") if leans_on(change.obj) else (kind,))
                 continue
             self.failing.pop(key, None)
             if _disturbs(outcome):

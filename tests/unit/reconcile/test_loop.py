@@ -284,6 +284,18 @@ def test_a_refused_change_hinders_no_other(host):
     assert list(host.reconciler.failing) == [ENTRY[0].key]
 
 
+def test_a_link_whose_loss_nobody_noticed_is_found_by_what_is_refused_on_it(host):
+    """Only the loss of a route was announced; the link comes back with the first retry."""
+    host.step(*ALL)
+    host.kernel.take(TUNNEL.key)
+    refused = host.looked(*ALL, kinds=["route"])
+    assert [o.change.obj for o in refused.outcomes if o.error] == [ENTRY[2]]
+    host.now_s += host.reconciler.retry_in_s
+    host.step(*ALL)
+    assert host.has(*ALL)
+    assert not host.reconciler.failing
+
+
 def test_a_refused_change_is_tried_again_with_growing_pauses(host):
     host.kernel.refused = {DIRECT.key}
     pauses = []
