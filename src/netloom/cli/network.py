@@ -123,7 +123,7 @@ def create(
 @network.command("set", epilog="Example: netloom network set blue backend.directRouting=true mtu=0")
 @click.argument("name")
 @click.argument("assignments", nargs=-1, required=True, metavar="KEY=VALUE...")
-@click.option("--force", is_flag=True, help="Also take away a pool that hosts hold blocks of.")
+@click.option("--force", is_flag=True, help="Also what cuts off the containers that are attached.")
 @dry_run_option
 @output_option
 @with_settings("datastore")
@@ -149,6 +149,7 @@ def set_(
         _check_fit(cluster, wanted)
         if not force:
             _refuse_homeless_blocks(cluster, wanted)
+            _refuse_other_attachment(cluster, wanted)
         changes = list(definitions.differences(before, wanted.render()))
         revision = _write(cluster, wanted) if changes and not dry_run else 0
     document = {
@@ -169,13 +170,9 @@ def delete(name: str, force: bool, dry_run: bool, settings: Settings) -> None:
     """Delete a network with its blocks and reservations; refused while containers are in it."""
     with opened(settings) as cluster:
         cluster.network(name)
-        inside = [endpoint for endpoint in cluster.endpoints if endpoint.network == name]
-        if inside and not force:
-            hosts = {e.host_id for e in inside}
-            names = {h.name for h in cluster.cluster.hosts.values() if h.id in hosts} or hosts
+        if (inside := _inside(cluster, name)) and not force:
             raise Conflict(
-                f"network {name} has {counted(len(inside), 'attached interface')} "
-                f"on {', '.join(sorted(names))}",
+                f"network {name} has {inside}",
                 hint="stop those containers first, or use --force",
             )
         if dry_run:
@@ -238,6 +235,28 @@ def _refuse_homeless_blocks(cluster: ClusterStore, wanted: Network) -> None:
                 f"block {block.cidr} of host {block.host_id} would be in no pool any more",
                 hint="move its containers first, or use --force",
             )
+
+
+def _refuse_other_attachment(cluster: ClusterStore, wanted: Network) -> None:
+    """Refuse it while containers are attached: what is inside them fits the former one only."""
+    before = cluster.network(wanted.name).attachment.type
+    if wanted.attachment.type == before:
+        return
+    if inside := _inside(cluster, wanted.name):
+        raise Conflict(
+            f"attachment.type: network {wanted.name} has {inside}, which {before} attached: "
+            f"{wanted.attachment.type} would cut them off",
+            hint="stop those containers first, or use --force and attach them anew",
+        )
+
+
+def _inside(cluster: ClusterStore, name: str) -> str:
+    """Say how many interfaces are in a network and on which hosts; "" for none."""
+    inside = [endpoint for endpoint in cluster.endpoints if endpoint.network == name]
+    hosts = {endpoint.host_id for endpoint in inside}
+    names = {h.name for h in cluster.cluster.hosts.values() if h.id in hosts} or hosts
+    count = counted(len(inside), "attached interface")
+    return f"{count} on {', '.join(sorted(names))}" if inside else ""
 
 
 def _screen(cluster: ClusterStore, one: Network) -> str:

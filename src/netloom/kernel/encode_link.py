@@ -101,6 +101,11 @@ def hairpin(index: int, on: bool) -> bytes:
     return message(wire.RTM_NEWLINK, 0, _header(index), info)
 
 
+def mtu(index: int, mtu_bytes: int) -> bytes:
+    """Set a link's MTU and nothing else."""
+    return message(wire.RTM_NEWLINK, 0, _header(index), *_mac_and_mtu(None, mtu_bytes))
+
+
 def up(index: int) -> bytes:
     """Set a link up and nothing else."""
     return message(wire.RTM_NEWLINK, 0, _header(index, True))

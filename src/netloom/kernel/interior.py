@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from netloom.kernel import decode, encode, encode_link, sysctl, wire
 from netloom.kernel.lookup import Lookup
 from netloom.kernel.namespaces import in_namespace
-from netloom.kernel.netlink import Netlink
+from netloom.kernel.netlink import Ack, Netlink
 from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.errors import InvalidConfig, KernelRejected, NotPermitted
 from netloom.model.kernel import (
@@ -24,6 +26,10 @@ from netloom.model.kernel import (
 from netloom.reconcile.contracts import Verb
 
 _IPV6 = Path("/proc/sys/net/ipv6")
+#: In a container of several networks the interface that came first keeps the way out: routes of a
+#: later one that would take its place stand behind it. Larger than the metrics of the kernel's own
+#: routes (0, 256) and of IPv6 routes without one (1024); the interface's number makes it unique.
+_BEHIND = 2048
 
 
 def configure(peer: Peer) -> None:
@@ -50,11 +56,31 @@ def _configure(peer: Peer) -> None:
         steps.append((f"set {peer.ifname} up", encode_link.up(index)))
         steps += [_add(obj, index) for obj in others]
         acks = netlink.send([request for _, request in steps])
+        if any(ack.errno == errno.EEXIST for ack in acks):
+            acks = _yield_first_place(netlink, peer, index, acks)
     for (what, _), ack in zip(steps, acks, strict=True):
         if ack.errno in (errno.EPERM, errno.EACCES) and not ack.text:
             raise NotPermitted(f"may not {what} in {peer.netns}", hint="run as root")
         if ack.errno:
             raise KernelRejected(what, f"in {peer.netns}", ack.errno, ack.text, hint=_hint(peer))
+
+
+def _yield_first_place(netlink: Netlink, peer: Peer, index: int, acks: Sequence[Ack]) -> list[Ack]:
+    """Add routes whose place another interface's holds behind those; return the acks of all steps.
+
+    A route that failed for another reason leaned on one of these: it goes behind as well.
+    """
+    answered = list(acks)
+    _, others = _objects(peer)
+    again = [
+        (place, replace(obj, metric=_BEHIND + index))
+        for place, (obj, ack) in enumerate(zip(others, acks[-len(others) :], strict=True))
+        if ack.errno and isinstance(obj, Route)
+    ]
+    fresh = netlink.send([encode.encode(Verb.ADD, obj, index) for _, obj in again])
+    for (place, _), ack in zip(again, fresh, strict=True):
+        answered[place - len(others)] = ack
+    return answered
 
 
 def _objects(peer: Peer) -> tuple[list[Address], list[encode.Bulk]]:
@@ -76,6 +102,27 @@ def _hint(peer: Peer) -> str:
     if any(interface.version == 6 for interface in peer.addresses) and not _IPV6.exists():
         return "this kernel runs without IPv6: use IPv4 pools only"
     return ""
+
+
+def resize(peer: Peer) -> None:
+    """Give the interface in the container the MTU of ``peer``; one that is gone needs none.
+
+    Between the ends of a veth pair nothing is fragmented: what is larger than the other end's MTU
+    is dropped, and nobody hears of it.
+    """
+    with suppress(InvalidConfig):
+        in_namespace(peer.netns, lambda: _resize(peer))
+
+
+def _resize(peer: Peer) -> None:
+    with Netlink() as netlink:
+        link = Lookup(netlink).find(peer.ifname)
+        if link is None or link.mtu_bytes == peer.mtu_bytes:
+            return
+        (ack,) = netlink.send([encode_link.mtu(link.index, peer.mtu_bytes)])
+    if ack.errno:
+        what = f"set {peer.ifname} mtu {peer.mtu_bytes}"
+        raise KernelRejected(what, f"in {peer.netns}", ack.errno, ack.text)
 
 
 def check(peer: Peer) -> list[str]:

@@ -115,8 +115,14 @@ class Links:
             return
         self._known.links[link.name] = replace(link, index=standing.index)
         requests = self._differences(change, standing)
+        shrinks = (link.mtu_bytes or 0) < (standing.mtu_bytes or 0)
+        # At no time is the container's end the larger one.
+        if link.peer and shrinks:
+            interior.resize(link.peer)
         if requests:
             self._send(change, requests)
+        if link.peer and link.mtu_bytes != standing.mtu_bytes and not shrinks:
+            interior.resize(link.peer)
 
     def _differences(self, change: Change, standing: Link) -> list[bytes]:
         """Return requests for what differs, and for nothing else.

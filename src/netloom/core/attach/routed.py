@@ -1,6 +1,6 @@
 """Attachment ``routed``: each container hangs on a veth of its own and has a /32 (/128).
 
-Calico's way: the container's only route leads to 169.254.1.1 (fe80::ecee:eeff:feee:eeee), which no
+Calico's way: a container's only route leads to 169.254.1.1 (fe80::ecee:eeff:feee:eeee), which no
 interface has. A permanent neighbour entry inside the container gives it the MAC of the host's end,
 so nothing depends on proxy ARP, which stays silent on a host without a default route. The host has
 one route and one permanent neighbour per address. An own block is a blackhole except for the
@@ -10,7 +10,7 @@ addresses in use, so that packets to free addresses do not wander off by the def
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ from netloom.model.kernel import (
 )
 
 HOST_MAC = "ee:ee:ee:ee:ee:ee"
+#: What every runtime that we know calls a container's first interface.
+FIRST_IFNAME = "eth0"
 GATEWAYS: Mapping[int, IPAddress] = {
     4: ipaddress.ip_address("169.254.1.1"),
     6: ipaddress.ip_address("fe80::ecee:eeff:feee:eeee"),
@@ -74,12 +76,7 @@ class PreparedRouted:
         families = sorted({address.version for address in endpoint.addresses})
         gateways = tuple(GATEWAYS[family] for family in families)
         routes = tuple(
-            route
-            for gateway in gateways
-            for route in (
-                *(((_single(gateway), None),) if gateway.version == 4 else ()),
-                (_ANYWHERE[gateway.version], gateway),
-            )
+            route for gateway in gateways for route in self._routes(gateway, endpoint.ifname)
         )
         interfaces = tuple(
             ipaddress.ip_interface((address, address.max_prefixlen))
@@ -106,6 +103,22 @@ class PreparedRouted:
             endpoint, self.place.mtu_bytes, interfaces, gateways, routes, host_mac=HOST_MAC
         )
         return Part(state_of(*objects), attached)
+
+    def _routes(
+        self, gateway: IPAddress, ifname: str
+    ) -> Iterator[tuple[IPNetwork, IPAddress | None]]:
+        """Yield the container's routes of one family.
+
+        A first interface has exactly Calico's. Of a container in several networks, only one
+        interface can have the way out: a further one has the way to its pools as well.
+        """
+        if gateway.version == 4:
+            yield _single(gateway), None
+        if ifname != FIRST_IFNAME:
+            for pool in self.place.network.pools:
+                if pool.family == gateway.version:
+                    yield pool.cidr, gateway
+        yield _ANYWHERE[gateway.version], gateway
 
     def _link(self, name: str, peer: Peer) -> Link:
         return Link(
