@@ -199,3 +199,19 @@ def test_an_agent_that_runs_is_not_started_twice(lab: Lab) -> None:
         lab.host("h1").start_agent()
     with pytest.raises(InvalidConfig, match="store"):
         lab.fault("h1", "stop-store")
+
+
+def test_an_agent_started_without_a_store_runs_and_the_lab_says_why_it_is_not_ready(
+    lab_up,
+) -> None:
+    """Containers go on talking meanwhile, and it is ready once the store is back."""
+    lab = lab_up(default_document(hosts=2))
+    one, two = (host.run("a") for host in lab.hosts)
+    lab.fault("store", "stop-store")
+    remark = lab.fault("h1", "restart-agent")
+    assert lab.host("h1").agent is not None
+    assert lab.host("h1").status()["ready"] or "the store is away" in remark
+    assert one.pings(two.address)
+    lab.fault("store", "start-store")
+    wait_until(lambda: lab.host("h1").status()["ready"], deadline_s=30, what="h1 to be ready")
+    assert lab.host("h1").run("late").pings(two.address)

@@ -225,7 +225,8 @@ def fault(target: str | None, fault_name: str | None, name: str) -> None:
         if target is not None:
             raise click.UsageError(f"which fault shall {target} have?")
         return
-    _open(name).fault(target, fault_name)
+    if remark := _open(name).fault(target, fault_name):
+        say(remark)
 
 
 @lab.command(epilog=example("netloom lab down", "netloom lab down --all"))

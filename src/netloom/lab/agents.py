@@ -132,7 +132,7 @@ def wait_ready(home: Home, patience_s: float = READY_PATIENCE_S) -> dict[str, An
             answer = status(home)
         except Unavailable:
             return None
-        stuck = answer["problems"] and time.monotonic() - began > PROBLEM_PATIENCE_S
+        stuck = why_not_ready(answer) and time.monotonic() - began > PROBLEM_PATIENCE_S
         return answer if answer["ready"] or stuck else None
 
     try:
@@ -141,6 +141,16 @@ def wait_ready(home: Home, patience_s: float = READY_PATIENCE_S) -> dict[str, An
         raise Unavailable(str(error), hint=error.hint or last_words(home)) from None
     assert answer is not None
     return answer
+
+
+def why_not_ready(answer: Mapping[str, Any]) -> str:
+    """Return the reasons that a status gives for not being ready; "" when it gives none."""
+    if answer["ready"]:
+        return ""
+    reasons = [problem["text"] for problem in answer["problems"]]
+    if answer["store"]["state"] != "connected":
+        reasons.append(f"the store is {answer['store']['state']}: {answer['store']['error']}")
+    return "; ".join(reasons)
 
 
 def stop(home: Home, number: signal.Signals = signal.SIGTERM) -> None:

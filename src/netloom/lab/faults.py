@@ -42,10 +42,11 @@ FAULTS: Mapping[str, Fault] = {
 }
 
 
-def inflict(lab: str, topology: Topology, target: str, name: str) -> None:
+def inflict(lab: str, topology: Topology, target: str, name: str) -> str:
     """Do fault ``name`` to ``target``: a host, a cable ``HOST:IFNAME``, a segment, or ``store``.
 
-    Raises InvalidConfig naming the nearest fault or target.
+    Returns a remark for people, mostly "": why an agent that was started is not ready. Raises
+    InvalidConfig naming the nearest fault or target.
     """
     if name not in FAULTS:
         raise InvalidConfig(
@@ -58,7 +59,7 @@ def inflict(lab: str, topology: Topology, target: str, name: str) -> None:
         hosts = [host.name for host in topology.hosts]
         if target not in hosts:
             raise _unknown(target, hosts, "host")
-        _AGENT[name](Home(lab, target))
+        return _AGENT[name](Home(lab, target)) or ""
     elif target != STORE:
         raise InvalidConfig(
             f"{name} is done to the whole lab's store, not to {target!r}",
@@ -70,6 +71,7 @@ def inflict(lab: str, topology: Topology, target: str, name: str) -> None:
         stop_store(lab)
     else:
         start_store(lab)
+    return ""
 
 
 def stop_store(lab: str) -> None:
@@ -107,14 +109,15 @@ def _cable(lab: str, topology: Topology, target: str, *, up: bool) -> None:
         wiring.ip(wiring.namespace(lab, segment), [f"link set {port} {'up' if up else 'down'}"])
 
 
-def _start(home: Home) -> None:
+def _start(home: Home) -> str:
     agents.start(home)
-    agents.wait_ready(home)
+    reasons = agents.why_not_ready(agents.wait_ready(home))
+    return f"the agent of {home.host} runs and is not ready: {reasons}" if reasons else ""
 
 
-def _restart(home: Home) -> None:
+def _restart(home: Home) -> str:
     agents.stop(home)
-    _start(home)
+    return _start(home)
 
 
 def _signal(number: signal.Signals) -> Callable[[Home], None]:
@@ -135,7 +138,7 @@ def kill_agent(home: Home) -> None:
     agents.stop(home, signal.SIGKILL)
 
 
-_AGENT: Mapping[str, Callable[[Home], None]] = {
+_AGENT: Mapping[str, Callable[[Home], str | None]] = {
     "kill-agent": kill_agent,
     "stop-agent": agents.stop,
     "start-agent": _start,

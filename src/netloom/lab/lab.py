@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from netloom.core import definition
-from netloom.lab import faults, listing, record, teardown, wiring
+from netloom.lab import agents, faults, listing, record, teardown, wiring
 from netloom.lab.agents import Home
 from netloom.lab.host import SETTLE_PATIENCE_S, LabHost
 from netloom.lab.names import parse_lab_name
@@ -126,9 +126,12 @@ class Lab:
         """Return the lab as ``netloom lab list -o json`` prints it."""
         return listing.describe(self.record, self.topology)
 
-    def fault(self, target: str, name: str) -> None:
-        """Do a fault of :data:`netloom.lab.faults.FAULTS`; ``store`` is the store's target."""
-        faults.inflict(self.name, self.topology, target, name)
+    def fault(self, target: str, name: str) -> str:
+        """Do a fault of :data:`netloom.lab.faults.FAULTS`; ``store`` is the store's target.
+
+        Returns a remark for people, mostly "".
+        """
+        return faults.inflict(self.name, self.topology, target, name)
 
     def set_network(self, data: Mapping[str, Any]) -> int:
         """Write a network's definition to the store; return the store's revision with it."""
@@ -190,10 +193,8 @@ class Lab:
         # One after the other: so h1 gets the first block, h2 the second, as in the tutorials.
         for host in self.hosts:
             progress(f"agent of {host.name}")
-            answer = host.start_agent()
-            if not answer["ready"]:
-                problems = "; ".join(problem["text"] for problem in answer["problems"])
-                progress(f"{host.name} is not ready: {problems}")
+            if reasons := agents.why_not_ready(host.start_agent()):
+                progress(f"{host.name} is not ready: {reasons}")
         try:
             self.settle()
         except Unavailable as error:
