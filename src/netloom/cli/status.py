@@ -49,7 +49,7 @@ def _head(found: Document, now: datetime) -> str:
     ready = "" if found["ready"] else ", not ready to attach containers"
     state = store["state"]
     state = state if state == "connected" else paint(state, "red")
-    connection = f"{store['url']}  {state} since {_age(store['since'], now)}"
+    connection = f"revision {store['revision']}, {state} since {_age(store['since'], now)}"
     if store["error"]:
         connection += f": {store['error']}"
     # The reason names the address it is for; without one the bare address must do.
@@ -63,7 +63,7 @@ def _head(found: Document, now: datetime) -> str:
                 f"up {_age(found['started'], now)}",
             ),
             ("underlay", underlay),
-            ("store", f"{connection}\nrevision {store['revision']}"),
+            ("store", f"{store['url']}\n{connection}"),
             ("kernel", _kernel(store, kernel, now)),
             ("repaired", _counts(kernel["repaired"]) or "nothing so far"),
             ("containers", counted(found["endpoints"], "attached interface")),
