@@ -319,7 +319,9 @@ class Agent:
         if cluster is None or turn is None or not self.watcher.connected:
             return
         store = self.watcher.require_store()
-        self.registration.sync(store, cluster, self.engine.facts, self.book.remembered_blocks())
+        applied = None if self.engine.failing else turn.desired
+        remembered = self.book.remembered_blocks()
+        self.registration.sync(store, cluster, self.engine.facts, remembered, applied)
         own = [block for name in cluster.networks for block in self._own_blocks(name)]
         self.book.remember_blocks(own)
         self.mirror.sync_once(store)

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 from netloom.core.backends.table import BACKENDS
+from netloom.core.desired import Desired
+from netloom.core.moving import finished
 from netloom.model.datastore import Compare, Put, Store, Transaction
 from netloom.model.errors import Conflict
 from netloom.model.host import Block, Host
-from netloom.model.keys import alive_key, host_key
+from netloom.model.keys import alive_key, host_key, network_key
 from netloom.model.view import Cluster, HostFacts, Problem
 from netloom.reconcile import claims
 
@@ -39,31 +41,54 @@ class Registration:
         self._place = _place()
 
     def sync(
-        self, store: Store, cluster: Cluster, facts: HostFacts, remembered: tuple[Block, ...]
+        self,
+        store: Store,
+        cluster: Cluster,
+        facts: HostFacts,
+        remembered: tuple[Block, ...],
+        applied: Desired | None = None,
     ) -> None:
         """Write what is missing or wrong; ``remembered`` are blocks this host held before.
+
+        ``applied`` is what the kernel holds without a refusal; None says nothing new about it.
 
         Raises Unavailable when the store goes away meanwhile; call again.
         """
         problems = list(self._keep_alive(store))
         if not problems:
-            problems += self._register(store, cluster, facts)
+            problems += self._register(store, cluster, facts, applied)
             problems += self._claim(store, cluster, remembered)
+            _end_moves(store, cluster)
         self.problems = tuple(problems)
 
-    def record(self, cluster: Cluster, facts: HostFacts) -> Host:
+    def record(self, cluster: Cluster, facts: HostFacts, applied: Desired | None) -> Host:
         """Return this host's record as it should stand in the store."""
         macs = {
             name: mac
             for name, network in sorted(cluster.networks.items())
-            if (mac := BACKENDS[network.backend.type].publish(network, self.host_id))
+            for choice in (network.backend, *network.retiring)
+            if choice.type in BACKENDS
+            and (mac := BACKENDS[choice.type].publish(network, self.host_id))
         }
+        before = cluster.hosts.get(self.host_id)
+        serves, sends = (before.serves, before.sends) if before else ({}, {})
+        if applied is not None:
+            standing = applied.standing
+            serves = {name: standing[name].serves for name in sorted(standing)}
+            sends = {
+                name: standing[name].network.backend.label
+                for name in sorted(standing)
+                if name not in applied.late
+            }
         return Host(
             self.host_id,
             self.host_name,
             facts.underlay_address(4),
             facts.underlay_address(6),
             MappingProxyType(macs),
+            MappingProxyType(dict(serves)),
+            MappingProxyType(dict(sends)),
+            tuple(interface.network for _, interface in facts.underlay.values()),
         )
 
     def leave(self, store: Store) -> None:
@@ -98,8 +123,10 @@ class Registration:
             self._kept_s = now
         return []
 
-    def _register(self, store: Store, cluster: Cluster, facts: HostFacts) -> list[Problem]:
-        wanted = self.record(cluster, facts)
+    def _register(
+        self, store: Store, cluster: Cluster, facts: HostFacts, applied: Desired | None
+    ) -> list[Problem]:
+        wanted = self.record(cluster, facts, applied)
         if cluster.hosts.get(self.host_id) != wanted:
             entry = store.get(host_key(self.host_id))
             put = Put(host_key(self.host_id), json.dumps(wanted.render()).encode())
@@ -150,6 +177,21 @@ class Registration:
                         Problem("error", f"network {network.name}", str(error), error.hint)
                     )
         return problems
+
+
+def _end_moves(store: Store, cluster: Cluster) -> None:
+    """Take the retiring backends out of networks in which no host needs them any more."""
+    for network in cluster.networks.values():
+        ended = finished(cluster, network)
+        if ended is None:
+            continue
+        key = network_key(network.name)
+        entry = store.get(key)
+        if entry is None or json.loads(entry.value) != network.render():
+            continue  # changed since: the next picture tells
+        put = Put(key, json.dumps(ended.render()).encode())
+        if store.commit(Transaction((put,), (Compare(key, entry.mod_revision),))).succeeded:
+            _log.info("network %s has moved to %s", network.name, network.backend.label)
 
 
 def _place() -> dict[str, str | int]:

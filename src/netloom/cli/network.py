@@ -13,7 +13,7 @@ from netloom.cli.definitions import Wishes
 from netloom.cli.options import output_option, with_settings
 from netloom.cli.render import Table, bold, counted, emit, pairs
 from netloom.cli.settings import Settings
-from netloom.core import definition
+from netloom.core import definition, moving
 from netloom.model import keys
 from netloom.model.datastore import Delete, Put
 from netloom.model.errors import Conflict, InvalidConfig
@@ -145,12 +145,14 @@ def set_(
             raise InvalidConfig(
                 "name: a network keeps its name", field="name", hint="create another network"
             )
-        wanted = definition.parse(data)
+        asked = definition.parse(data)
+        wanted = moving.begin(cluster.network(name), asked)
         _check_fit(cluster, wanted)
+        moving.refuse_impossible(cluster.cluster, wanted)
         if not force:
             _refuse_homeless_blocks(cluster, wanted)
             _refuse_other_attachment(cluster, wanted)
-        changes = list(definitions.differences(before, wanted.render()))
+        changes = list(definitions.differences(before, asked.render()))
         revision = _write(cluster, wanted) if changes and not dry_run else 0
     document = {
         "network": wanted.render(),
@@ -275,6 +277,10 @@ def _screen(cluster: ClusterStore, one: Network) -> str:
         options = "".join(f", {key} {_word(value)}" for key, value in choice.options.items())
         lines.append((title, choice.type + options))
     lines.append(("mtu", one.mtu_bytes or "from the underlay"))
+    if one.retiring:
+        waiting = ", ".join(moving.waiting_for(cluster.cluster, one)) or "nobody"
+        old = ", ".join(choice.label for choice in one.retiring)
+        lines.append(("moving", f"from {old}; waiting for {waiting}"))
     table = Table(("BLOCK", "HOST", "STATE"))
     for block in cluster.blocks_of(network=one.name):
         host = cluster.cluster.hosts.get(block.host_id)

@@ -80,6 +80,15 @@ def check_choices(network: Network, where: str = "") -> None:
                 hint=f"choose another {field}",
             )
         things.add(thing)
+    for index, choice in enumerate(network.retiring):
+        if choice.type not in BACKENDS:
+            raise InvalidConfig(
+                f"{dot}retiring[{index}].type: unknown backend {choice.type!r}",
+                field=f"{dot}retiring[{index}].type",
+                value=choice.type,
+                hint=nearest(choice.type, BACKENDS),
+            )
+        BACKENDS[choice.type].parse(choice.options, f"{dot}retiring[{index}]")
     _check_room(network, dot)
 
 

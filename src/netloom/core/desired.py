@@ -15,7 +15,7 @@ from netloom.core import firewall
 from netloom.core.attach.contract import Part, Place, PreparedAttachment
 from netloom.core.attach.table import ATTACHMENTS
 from netloom.core.backends.contract import Prepared, Reach, Side
-from netloom.core.backends.table import BACKENDS
+from netloom.core.backends.moving import prepare, served
 from netloom.core.limits import qdiscs
 from netloom.core.objections import objections, rivals
 from netloom.core.published import loopback_sysctls
@@ -41,13 +41,19 @@ class Standing:
         """Return the addresses of an own block that no container can have."""
         return self.backend.excluded(block) | self.attachment.excluded(block)
 
+    @property
+    def serves(self) -> tuple[str, ...]:
+        """The labels of the backends by which peers can reach this host."""
+        return served(self.network, self.backend)
+
 
 @dataclass(frozen=True, slots=True)
 class Desired:
     """What should be in the kernel, and why part of it cannot be.
 
     ``paths``: (host id, network) → how the peer is reached. ``parts``: handle → an endpoint's part.
-    ``hold``: nothing that is ours may be swept now.
+    ``hold``: nothing that is ours may be swept now. ``late``: networks with a peer that is still
+    reached by a backend they move away from.
     """
 
     state: Mapping[str, KernelObject]
@@ -56,6 +62,7 @@ class Desired:
     paths: Mapping[tuple[str, str], str] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
     hold: bool = False
+    late: frozenset[str] = frozenset()
 
 
 _Reaches = dict[tuple[str, int, int], tuple[Host, Block, Reach]]
@@ -84,6 +91,7 @@ class _Draft:
     paths: dict[tuple[str, str], str] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
     hold: bool = False
+    late: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -126,7 +134,13 @@ def desired(view: View, memory: Memory | None = None) -> Desired:
     _attach(view, draft, memory)
     _firewall(view, draft, memory)
     return Desired(
-        draft.state, tuple(draft.problems), draft.standing, draft.paths, draft.parts, draft.hold
+        draft.state,
+        tuple(draft.problems),
+        draft.standing,
+        draft.paths,
+        draft.parts,
+        draft.hold,
+        frozenset(draft.late),
     )
 
 
@@ -173,7 +187,7 @@ def _stand(view: View, network: Network, own: list[Block], draft: _Draft) -> Sta
     """
     host = view.cluster.hosts.get(view.host_id) or Host(view.host_id, view.host_id)
     blocks = tuple(sorted(own, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
-    backend = BACKENDS[network.backend.type].prepare(Side(network, host, view.facts, blocks))
+    backend = prepare(Side(network, host, view.facts, blocks))
     against = objections(view, network, backend)
     if against and network.name not in view.admitted:
         raise against[0]
@@ -206,6 +220,8 @@ def _reach_peers(
         update(reach.objects)
         if reach.problem:
             problems.add(reach.problem)
+        if reach.late:
+            draft.late.add(name)
         if (before := paths.setdefault((host.id, name), reach.path)) != reach.path:
             paths[host.id, name] = _joined(before, reach.path)
     draft.problems += sorted(problems, key=lambda problem: (problem.subject, problem.text))

@@ -32,7 +32,9 @@ class Host:
     """A machine that runs containers. Its identity is ``id``; its addresses may change.
 
     ``underlay4``/``underlay6`` are where peers reach it. ``macs`` gives, per network, the MAC of
-    its tunnel end.
+    its tunnel end; ``serves``, per network, the labels of the backends by which the host can be
+    reached now; ``sends``, per network, the one by which it reaches every peer. ``segments`` are
+    the networks that its underlay cards are on.
     """
 
     id: str
@@ -40,6 +42,9 @@ class Host:
     underlay4: IPAddress | None = None
     underlay6: IPAddress | None = None
     macs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    serves: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    sends: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    segments: tuple[IPNetwork, ...] = ()
 
     def underlay(self, family: Family) -> IPAddress | None:
         """Return the underlay address of one family, if the host has it."""
@@ -69,8 +74,26 @@ class Host:
             network: parse_mac(mac, fields.path(f"macs.{network}"))
             for network, mac in fields.take_map("macs").items()
         }
+        serves = {
+            str(network): tuple(str(label) for label in labels)
+            for network, labels in fields.take_map("serves").items()
+        }
+        sends = {str(network): str(label) for network, label in fields.take_map("sends").items()}
+        segments = tuple(
+            parse_network(text, fields.path(f"segments[{index}]"))
+            for index, text in enumerate(fields.take_list("segments"))
+        )
         fields.done()
-        return cls(host_id, name, addresses["ipv4"], addresses["ipv6"], MappingProxyType(macs))
+        return cls(
+            host_id,
+            name,
+            addresses["ipv4"],
+            addresses["ipv6"],
+            MappingProxyType(macs),
+            MappingProxyType(serves),
+            MappingProxyType(sends),
+            segments,
+        )
 
     def render(self) -> dict[str, Any]:
         """Return the JSON form that :meth:`parse` reads."""
@@ -82,6 +105,9 @@ class Host:
                 "ipv6": str(self.underlay6) if self.underlay6 else None,
             },
             "macs": dict(self.macs),
+            "serves": {network: list(labels) for network, labels in self.serves.items()},
+            "sends": dict(self.sends),
+            "segments": [str(segment) for segment in self.segments],
         }
 
 

@@ -9,6 +9,7 @@ Cluster store, below ``/netloom/v1``::
     endpoints/<host id>/<network>/<container>/<ifname>  Endpoint, mirrored from the host's journal
     alive/<host id>                               leased; there while the host's agent runs
     guard/networks                                written with every change of a definition
+    store                                         the store's own mark, where it keeps one (etcd)
 
 Every agent watches ``cluster/``; ``endpoints/`` and ``alive/`` are read on demand, so that a
 container's start wakes no other host.
@@ -36,6 +37,8 @@ ALIVE = ROOT + "alive/"
 #: Written with every change of a network's definition, by who has checked it against all others:
 #: comparing it makes that check hold at the moment of the commit.
 NETWORKS_GUARD = ROOT + "guard/networks"
+#: Tells a store from another in the same place; the store's own, no one else sees it.
+STORE_MARK = ROOT + "store"
 JOURNAL_ENDPOINTS = "journal/endpoints/"
 JOURNAL_FREED = "journal/freed/"
 JOURNAL_BLOCKS = "journal/blocks/"

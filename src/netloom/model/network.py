@@ -145,6 +145,13 @@ class Choice:
         kind = fields.take_str("type", default)
         return cls(kind, MappingProxyType(fields.rest()))
 
+    @property
+    def label(self) -> str:
+        """Return the choice on one line, ``vxlan vni=1``: equal for equal choices."""
+        return " ".join(
+            [self.type, *(f"{key}={self.options[key]}" for key in sorted(self.options))]
+        )
+
     def render(self) -> dict[str, Any]:
         """Return the JSON form that :meth:`parse` reads."""
         return {"type": self.type, **self.options}
@@ -152,7 +159,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A named address space and its four choices. ``mtu_bytes`` 0 means: from the underlay."""
+    """A named address space and its four choices. ``mtu_bytes`` 0 means: from the underlay.
+
+    ``retiring`` are backends that the hosts still serve while the network moves from them to
+    ``backend``; it empties by itself (``core/moving``).
+    """
 
     name: str
     pools: tuple[Pool, ...]
@@ -161,6 +172,7 @@ class Network:
     backend: Choice = Choice("vxlan")
     policy: Choice = Choice("none")
     mtu_bytes: int = 0
+    retiring: tuple[Choice, ...] = ()
 
     @property
     def families(self) -> tuple[Family, ...]:
@@ -196,6 +208,10 @@ class Network:
             Choice.parse(fields.take("backend"), fields.path("backend"), "vxlan"),
             Choice.parse(fields.take("policy"), fields.path("policy"), "none"),
             fields.take_int("mtu", 0, 0, MAX_MTU),
+            tuple(
+                Choice.parse(item, fields.path(f"retiring[{index}]"), "vxlan")
+                for index, item in enumerate(fields.take_list("retiring"))
+            ),
         )
         fields.done()
         _check_mtu(network, fields.path("mtu"))
@@ -211,6 +227,9 @@ class Network:
             "backend": self.backend.render(),
             "policy": self.policy.render(),
             "mtu": self.mtu_bytes,
+            **(
+                {"retiring": [choice.render() for choice in self.retiring]} if self.retiring else {}
+            ),
         }
 
 

@@ -29,11 +29,15 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How one block of a peer is reached: objects, a word for people, or why it is not."""
+    """How one block of a peer is reached: objects, a word for people, or why it is not.
+
+    ``late``: by a backend that the network moves away from, since the peer is not ready yet.
+    """
 
     objects: Mapping[str, KernelObject] = field(default_factory=dict)
     path: str = ""
     problem: Problem | None = None
+    late: bool = False
 
 
 class Prepared(Protocol):

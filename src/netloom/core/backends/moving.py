@@ -1,0 +1,79 @@
+"""A network on its way from one backend to another: both stand, and each peer is reached by one.
+
+Make before break. While a definition names ``retiring`` backends, every host keeps their own side
+standing beside the new one's and says so in its record (``serves``). A peer is sent to by the new
+backend as soon as its record says that it serves it, until then by the old one. When a host reaches
+every peer by the new backend it says that too (``sends``); when all do, the retiring ones are taken
+out of the definition (``core/moving``), and what was theirs is swept.
+
+So a host that is late is still reached, and reaches others, by the old way, and no packet is sent
+to where nobody listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from netloom.core.backends.contract import Prepared, Reach, Side
+from netloom.core.backends.table import BACKENDS
+from netloom.model.addr import IPAddress
+from netloom.model.host import Block, Host
+from netloom.model.kernel import KernelObject
+from netloom.model.network import Network
+from netloom.model.view import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedMove:
+    """Several backends of one network: ``ways`` are (label, prepared), the wanted one first."""
+
+    network: str
+    ways: tuple[tuple[str, Prepared], ...]
+    mtu_bytes: int
+    problems: tuple[Problem, ...] = ()
+    objects: Mapping[str, KernelObject] = field(default_factory=dict)
+
+    def reach(self, peer: Host, block: Block) -> Reach:
+        """Return the way by the first backend that the peer serves; else by the oldest."""
+        serves = peer.serves.get(self.network, ())
+        for place, (label, prepared) in enumerate(self.ways):
+            if label in serves:
+                reach = prepared.reach(peer, block)
+                if reach.problem is None:
+                    return replace(reach, late=place > 0)
+        return replace(self.ways[-1][1].reach(peer, block), late=True)
+
+    def excluded(self, block: Block) -> frozenset[IPAddress]:
+        """Return what any of the backends takes of an own block."""
+        return frozenset().union(*(prepared.excluded(block) for _, prepared in self.ways))
+
+
+def prepare(side: Side) -> Prepared:
+    """Return this host's part of a network: of its backend, and of those that are retiring."""
+    network = side.network
+    wanted = BACKENDS[network.backend.type].prepare(side)
+    if not network.retiring:
+        return wanted
+    ways: list[tuple[str, Prepared]] = [(network.backend.label, wanted)]
+    objects = dict(wanted.objects)
+    for choice in network.retiring:
+        old = BACKENDS[choice.type].prepare(replace(side, network=replace(network, backend=choice)))
+        if any(objects.get(key, obj) != obj for key, obj in old.objects.items()):
+            continue  # it needs the very device that the new one has: the two cannot stand together
+        ways.append((choice.label, old))
+        objects.update(old.objects)
+    return PreparedMove(
+        network.name,
+        tuple(ways),
+        min(prepared.mtu_bytes for _, prepared in ways),
+        wanted.problems,
+        objects,
+    )
+
+
+def served(network: Network, prepared: Prepared) -> tuple[str, ...]:
+    """Return the labels of the backends that stand in ``prepared``."""
+    if isinstance(prepared, PreparedMove):
+        return tuple(label for label, _ in prepared.ways)
+    return (network.backend.label,)
