@@ -9,25 +9,32 @@ from netloom.model.errors import InvalidConfig
 from netloom.model.fields import nearest
 
 SCHEMES = ("sqlite", "etcd", "kubernetes")
+_ETCD = ("etcd", "etcds", "etcd+tls")
 _EXAMPLE = "e.g. sqlite:///var/lib/netloom/cluster.db"
 
 
 def open_store(url: str) -> Store:
     """Open the store that ``url`` names, creating an absent SQLite file.
 
-    ``sqlite:///absolute/path``; ``etcd://`` and ``kubernetes://`` are known and refused for now.
+    ``sqlite:///absolute/path``; ``etcd://host:port,host:port`` or, with TLS, ``etcds://`` (see
+    ``store/etcd/url.py``); ``kubernetes://`` is known and refused for now.
     Raises InvalidConfig, NotPermitted, Unavailable, each with the remedy.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise _wrong(url, f"{url!r} is not a datastore URL", _EXAMPLE)
-    if scheme not in SCHEMES:
+    if scheme not in (*SCHEMES, *_ETCD):
         raise _wrong(url, f"unknown datastore {scheme!r}", nearest(scheme, SCHEMES))
+    if scheme in _ETCD:
+        # HTTP and TLS take a while to load, and most that open a store open SQLite's
+        from netloom.store.etcd.store import EtcdStore  # noqa: PLC0415
+
+        return EtcdStore(url)
     if scheme != "sqlite":
         raise _wrong(
             url,
             f"the {scheme} datastore cannot be used yet",
-            f"share a SQLite file on this machine for now, {_EXAMPLE}",
+            f"use etcd, or share a SQLite file on this machine, {_EXAMPLE}",
         )
     return _open_sqlite(url, rest)
 
