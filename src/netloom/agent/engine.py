@@ -95,9 +95,12 @@ class Engine:
         return self._facts[1] if self._facts else HostFacts()
 
     @property
-    def failing(self) -> tuple[str, ...]:
-        """What the kernel refuses now, one sentence each."""
-        return tuple(str(failure.error) for failure in list(self._reconciler.failing.values()))
+    def failing(self) -> tuple[Problem, ...]:
+        """What the kernel refuses now, each with what to do about it."""
+        return tuple(
+            Problem("error", "kernel", str(failure.error), failure.error.hint)
+            for failure in list(self._reconciler.failing.values())
+        )
 
     def repaired(self) -> dict[str, int]:
         """Count, per kind, what another hand changed and we put right since start."""

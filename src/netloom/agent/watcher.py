@@ -101,8 +101,6 @@ class StoreWatcher:
             try:
                 self._follow()
                 pause_s = FIRST_RETRY_S
-            except Unavailable as error:
-                self._lost(str(error))
             except NetloomError as error:
                 self._lost(f"{error}" + (f" ({error.hint})" if error.hint else ""))
             except Exception as error:  # noqa: BLE001 - the watch must outlive any surprise

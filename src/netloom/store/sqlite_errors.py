@@ -29,6 +29,8 @@ def translate(error: sqlite3.Error | OSError, path: str) -> NetloomError:
         return read_only(path) if os.path.exists(path) else removed(path)
     if primary in _SAID:
         return _SAID[primary](path)
+    if primary == sqlite3.SQLITE_IOERR and _no_room(path):  # it could not make -shm large enough
+        return full(path)
     if primary in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return damaged(path, str(error))
     return Unavailable(
@@ -74,9 +76,13 @@ def full(path: str) -> Unavailable:
 
 def read_only(path: str) -> NotPermitted:
     """Say that the file or its directory cannot be written."""
+    if os.geteuid() == 0:  # to become root would not help
+        hint = "remount its file system writable, or name another place with --datastore"
+    else:
+        hint = "run as root, or give this user a directory of its own with --datastore"
     return NotPermitted(
         f"store {path}: the file or its directory cannot be written by user {os.geteuid()}",
-        hint="run as root, or give this user a directory of its own with --datastore",
+        hint=hint,
     )
 
 
@@ -106,6 +112,13 @@ def is_directory(path: str) -> InvalidConfig:
         value=path,
         hint=f"name a file in it, e.g. sqlite://{path}/cluster.db",
     )
+
+
+def _no_room(path: str) -> bool:
+    try:
+        return os.statvfs(os.path.dirname(path)).f_bavail == 0
+    except OSError:
+        return False
 
 
 def _lock_holder(path: str) -> int:
