@@ -1,0 +1,126 @@
+"""What the engine works towards: the view, put together from cluster, journal, kernel and claims.
+
+It remembers what no single source tells: which networks stand here already, which blocks were just
+claimed and are not yet in the picture, and which containers are gone without a word.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from netloom.agent.addresses import AddressBook
+from netloom.agent.mirror import Mirror
+from netloom.agent.watcher import StoreWatcher
+from netloom.kernel.namespaces import is_netns
+from netloom.model.endpoint import Endpoint
+from netloom.model.errors import Unavailable
+from netloom.model.host import Block
+from netloom.model.kernel import ALIAS_PREFIX, KernelObject, Link
+from netloom.model.view import Cluster, HostFacts, Problem, View
+from netloom.reconcile.loop import Actual
+
+_log = logging.getLogger(__name__)
+
+
+class Outlook:
+    """Makes one host's views. ``problems`` names the containers that are gone."""
+
+    def __init__(
+        self, host_id: str, watcher: StoreWatcher, book: AddressBook, mirror: Mirror
+    ) -> None:
+        self.problems: tuple[Problem, ...] = ()
+        self._host_id = host_id
+        self._watcher = watcher
+        self._book = book
+        self._mirror = mirror
+        self._claimed: dict[Block, None] = {}
+        self._admitted: frozenset[str] = frozenset()
+
+    def view(self, facts: HostFacts, actual: Actual) -> View | None:
+        """Return the view for the next turn; None until there is a picture of the cluster."""
+        cluster = self._watcher.cluster
+        if cluster is None or not self._journal_begun():
+            return None
+        links = actual.get("link", {})
+        self._admitted |= _standing_networks(links.values())
+        self._admitted &= frozenset(cluster.networks)
+        for block in [b for b in self._claimed if (b.network, b.cidr) in cluster.blocks]:
+            del self._claimed[block]
+        if self._claimed:
+            cluster = _with_blocks(cluster, self._claimed)
+        endpoints = self._present(self._book.endpoints(), links)
+        return View(cluster, self._host_id, facts, endpoints, self._admitted)
+
+    def admit(self, networks: Iterable[str]) -> None:
+        """Remember that ``networks`` stand: a later collision takes nothing away from them."""
+        self._admitted |= frozenset(networks)
+
+    def note_claimed(self, block: Block) -> None:
+        """Deal from a block at once, before the watch brings it."""
+        self._claimed[block] = None
+
+    def own_blocks(self, network: str) -> tuple[Block, ...]:
+        """Return this host's confirmed blocks of a network, those just claimed included."""
+        cluster = self._watcher.cluster or Cluster()
+        known = View(cluster, self._host_id, HostFacts()).own_blocks(network)
+        claimed = tuple(self._claimed)
+        return (*known, *(b for b in claimed if b.network == network and b not in known))
+
+    def _journal_begun(self) -> bool:
+        """See that a new journal knows the containers that are there; False while it cannot.
+
+        A journal is new on a new host, or where the state directory was lost while containers ran:
+        then the store still shows them, and they must not be swept.
+        """
+        if self._book.begun:
+            return True
+        try:
+            shown = self._mirror.shown(self._watcher.require_store())
+            alive = [endpoint for endpoint in shown if is_netns(endpoint.netns)]
+            for endpoint in self._book.begin(self._host_id, alive):
+                _log.warning(
+                    "the journal was lost: %s goes on as the store shows it", endpoint.handle
+                )
+        except Unavailable as error:
+            _log.warning("the journal is new, and the store cannot say what runs here: %s", error)
+            return False
+        return True
+
+    def _present(
+        self, endpoints: tuple[Endpoint, ...], links: Mapping[str, KernelObject]
+    ) -> tuple[Endpoint, ...]:
+        """Leave out endpoints whose link and namespace are both gone: nothing can be done there.
+
+        Their addresses stay held until the runtime says so, or a person does.
+        """
+        gone = [
+            endpoint
+            for endpoint in endpoints
+            if f"link {endpoint.host_ifname}" not in links and not is_netns(endpoint.netns)
+        ]
+        self.problems = tuple(_gone_problem(endpoint) for endpoint in gone)
+        return tuple(e for e in endpoints if e not in gone) if gone else endpoints
+
+
+def _standing_networks(links: Iterable[KernelObject]) -> frozenset[str]:
+    return frozenset(
+        link.alias.removeprefix(ALIAS_PREFIX)
+        for link in links
+        if isinstance(link, Link) and link.alias.startswith(ALIAS_PREFIX)
+    )
+
+
+def _with_blocks(cluster: Cluster, blocks: Mapping[Block, None]) -> Cluster:
+    merged = {**cluster.blocks, **{(b.network, b.cidr): b for b in blocks}}
+    return replace(cluster, blocks=merged)
+
+
+def _gone_problem(endpoint: Endpoint) -> Problem:
+    return Problem(
+        "warning",
+        f"endpoint {endpoint.handle}",
+        f"its container's namespace {endpoint.netns} is gone, its address is still held",
+        f"netloom ipam release --handle {endpoint.handle}",
+    )

@@ -1,0 +1,87 @@
+"""The thread that keeps what this host owes the store: record, lease, blocks, mirrored endpoints.
+
+Woken by anything that may have changed one of them, and often enough to keep the lease alive. A
+store that is away only makes it wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from netloom.agent.addresses import AddressBook
+from netloom.agent.engine import Engine
+from netloom.agent.mirror import Mirror
+from netloom.agent.outlook import Outlook
+from netloom.agent.registration import KEEP_ALIVE_S, Registration
+from netloom.agent.watcher import StoreWatcher
+from netloom.model.errors import NetloomError, Unavailable
+
+_log = logging.getLogger(__name__)
+_RETRY_S = 1.0
+
+
+class Upkeep:
+    """Calls registration and mirror from a thread of its own; ``wake`` may come from any."""
+
+    def __init__(
+        self, registration: Registration, mirror: Mirror, outlook: Outlook, book: AddressBook
+    ) -> None:
+        self._registration = registration
+        self._mirror = mirror
+        self._outlook = outlook
+        self._book = book
+        self._stopping = threading.Event()
+        self._due = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+
+    def start(self, watcher: StoreWatcher, engine: Engine) -> None:
+        """Begin; the first work is due with the first turn."""
+        self._watcher = watcher
+        self._engine = engine
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that something may have changed."""
+        self._due.set()
+
+    def stop(self) -> None:
+        """End the thread; idempotent."""
+        self._stopping.set()
+        self._due.set()
+        if self._thread.is_alive():
+            self._thread.join(5.0)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._due.wait(KEEP_ALIVE_S)
+            self._due.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                self._sync()
+            except Unavailable as error:
+                _log.debug("upkeep waits: %s", error)
+                self._again()
+            except NetloomError as error:
+                _log.warning("upkeep: %s", error)
+                self._again()
+            except Exception:  # noqa: BLE001 - upkeep must outlive any surprise
+                _log.exception("upkeep failed")
+                self._again()
+
+    def _again(self) -> None:
+        self._stopping.wait(_RETRY_S)
+        self._due.set()
+
+    def _sync(self) -> None:
+        cluster, turn = self._watcher.cluster, self._engine.turn
+        if cluster is None or turn is None or not self._watcher.connected:
+            return
+        store = self._watcher.require_store()
+        applied = None if self._engine.failing else turn.desired
+        remembered = self._book.remembered_blocks()
+        self._registration.sync(store, cluster, self._engine.facts, remembered, applied)
+        own = [block for name in cluster.networks for block in self._outlook.own_blocks(name)]
+        self._book.remember_blocks(own)
+        self._mirror.sync_once(store)
