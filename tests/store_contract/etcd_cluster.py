@@ -11,6 +11,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 from tests.conftest import Netns, _remove
 
 from netloom.kernel import namespaces
-from netloom.lab.etcd import Member, datastore_url, initial_cluster, plan_members
+from netloom.lab.etcd import CLIENT_PORT, Member, datastore_url, initial_cluster, plan_members
 from netloom.model.errors import Unavailable
 from netloom.store.etcd.gateway import Gateway
 from netloom.store.etcd.url import parse_url
@@ -90,6 +91,15 @@ class EtcdCluster:
             if member.name in self._processes:
                 self._await(member, url)
 
+    def listening(self, port: int = CLIENT_PORT) -> None:
+        """Wait until the first member accepts connections, whatever it then says."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                socket.create_connection((self.members[0].address, port), 1).close()
+                return
+        raise AssertionError(f"nobody listens on port {port}")
+
     def kill(self, *members: Member) -> None:
         """End members as a power cut would; all by default."""
         for member in members or self.members:
@@ -113,6 +123,20 @@ class EtcdCluster:
     def mend(self, *members: Member) -> None:
         for member in members:
             self.place(member).sh("nft delete table inet hole")
+
+    def isolate(self, member: Member) -> None:
+        """Cut a member off from the others, not from its clients."""
+        self.place(member).run("nft", "-f", "-", input=_ALONE)
+
+    def heal(self) -> None:
+        """Make the cluster whole: no holes, every member runs and serves."""
+        for member in self.members:
+            self.place(member).sh("nft flush ruleset")
+            if member.name in self._processes:
+                self.resume(member)
+            else:
+                self.start(member)
+        self.settled()
 
     def leader(self) -> Member:
         """Return the member that leads now."""
@@ -146,10 +170,10 @@ class EtcdCluster:
             self.call("/v3/lease/revoke", {"ID": lease["ID"]})
         self.call("/v3/kv/deleterange", {"key": "AA==", "range_end": "AA=="})
 
-    def compact(self) -> None:
-        """Forget the history that there is."""
-        revision = self.call("/v3/kv/range", {"key": "AA=="})["header"]["revision"]
-        self.call("/v3/kv/compaction", {"revision": revision})
+    def compact(self, members: Sequence[Member] = ()) -> None:
+        """Forget the history that there is, asking ``members``."""
+        revision = self.call("/v3/kv/range", {"key": "AA=="}, members)["header"]["revision"]
+        self.call("/v3/kv/compaction", {"revision": revision}, members)
 
     def save(self, path: Path) -> None:
         """Take a snapshot of the first member."""
@@ -212,6 +236,13 @@ _BLACK_HOLE = """
 table inet hole {
   chain in { type filter hook input priority -300; iifname "eth0" drop; }
   chain out { type filter hook output priority -300; oifname "eth0" drop; }
+}
+"""
+
+_ALONE = """
+table inet hole {
+  chain in { type filter hook input priority -300; tcp dport 2380 drop; tcp sport 2380 drop; }
+  chain out { type filter hook output priority -300; tcp dport 2380 drop; tcp sport 2380 drop; }
 }
 """
 

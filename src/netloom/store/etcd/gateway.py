@@ -84,7 +84,7 @@ class Gateway:
                     if not refusal.elsewhere:
                         raise
                     failures[endpoint] = str(refusal)
-                    electing = electing or refusal.without_leader
+                    electing = electing or refusal.electing
                     self._require(repeat or refusal.without_leader, endpoint, str(refusal))
                 else:
                     self._first = endpoint

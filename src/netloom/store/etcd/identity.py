@@ -130,7 +130,7 @@ class Identity:
         """Write a new mark unless somebody else just did."""
         put = Put(STORE_MARK, os.urandom(8).hex().encode())
         transaction = Transaction((put,), (Compare(STORE_MARK, revision),))
-        self._gateway.call("/v3/kv/txn", self._keys.transaction(transaction, STORE_MARK))
+        self._gateway.call("/v3/kv/txn", self._keys.transaction(transaction))
 
 
 def _mark_in(data: dict[str, Any]) -> tuple[str, int]:

@@ -33,6 +33,11 @@ class Refusal(Exception):
         return self.code == _AWAY and "no leader" in str(self)
 
     @property
+    def electing(self) -> bool:
+        """Tell whether the members are about to have a leader again."""
+        return self.code == _AWAY and ("no leader" in str(self) or "leader changed" in str(self))
+
+    @property
     def elsewhere(self) -> bool:
         """Tell whether another member might answer what this one refuses."""
         return self.code in _ELSEWHERE
@@ -93,7 +98,8 @@ def translate(refusal: Refusal, endpoint: Endpoint, user: str) -> NetloomError:
         )
     if "user name is empty" in str(refusal):
         hint = f"add ?user=NAME and put the password into {PASSWORD_VARIABLE} or ?password-file="
-        return NotPermitted(f"etcd at {endpoint} wants a user and a password", hint=hint)
+        text = f"etcd at {endpoint} wants a user and a password"
+        return InvalidConfig(text, field="datastore", hint=hint)
     if refusal.denied or refusal.code == _UNAUTHENTICATED:
         return NotPermitted(f"{message} (user {user!r})", hint=GRANT)
     return _refused_request(refusal, message)

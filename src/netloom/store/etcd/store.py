@@ -78,7 +78,7 @@ class EtcdStore:
             check_operation(operation)
         for compare in transaction.compares:
             check_key(compare.key)
-        request = self._keys.transaction(transaction, STORE_MARK)
+        request = self._keys.transaction(transaction)
         answer = self._ask("/v3/kv/txn", request, repeat=not transaction.operations)
         return Committed(bool(answer.data.get("succeeded")), answer.revision)
 

@@ -74,7 +74,7 @@ class LineStream:
         if not self._wait(wait_s, wake):
             return []
         taken = 0
-        while taken < _MOST_AT_ONCE:
+        while taken < _MOST_AT_ONCE and not self._decoder.ended:
             try:
                 data = self._connection.recv(_CHUNK)
             except (BlockingIOError, ssl.SSLWantReadError):

@@ -53,7 +53,10 @@ def explain(error: ssl.SSLError, endpoint: Endpoint, timeout_s: float) -> str:
         return f"its {why}" if why.startswith("certificate") else f"its certificate: {why}"
     reason = (error.reason or str(error)).lower().replace("_", " ")
     if "alert" in reason and "certificate" in reason:
-        return f"it refuses our certificate ({reason})"
+        return f"it refuses our client certificate, or wants one ({reason})"
+    if isinstance(error, ssl.SSLEOFError):
+        # its alert was lost with the connection: we were still writing when it came
+        return "it ended the connection: it may refuse our client certificate, or want one"
     if "wrong version number" in reason:
         return "it does not speak TLS (write etcd://)"
     return f"TLS: {reason}"

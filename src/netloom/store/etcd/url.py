@@ -79,7 +79,7 @@ def parse_url(url: str, environment: Mapping[str, str] | None = None) -> EtcdUrl
             "a user or password stands before '@'",
             f"write ?user=NAME and put the password into {PASSWORD_VARIABLE} or ?password-file=",
         )
-    endpoints = tuple(_endpoint(url, text) for text in place.split(",") if text or not place)
+    endpoints = tuple(_endpoint(url, text) for text in place.split(","))
     options = _options(url, query)
     user = options["user"]
     password = _password(url, options, os.environ if environment is None else environment)

@@ -9,6 +9,7 @@ import base64
 from typing import Any
 
 from netloom.model.datastore import Compare, Delete, Entry, Event, Put, Transaction
+from netloom.model.keys import STORE_MARK
 
 
 def encode(data: bytes) -> str:
@@ -56,19 +57,22 @@ class Keyspace:
         entry = self.entry(event["kv"])
         return Event(entry.key, entry)
 
-    def transaction(self, transaction: Transaction, read: str) -> dict[str, Any]:
-        """Return the request; it also reads the key ``read``.
+    def transaction(self, transaction: Transaction) -> dict[str, Any]:
+        """Return the request.
 
-        A transaction without any operation would be answered by a member from what it happens to
+        A transaction without operations would be answered by a member from what it happens to
         know; with a read in it, by the cluster. Of several operations on a key the last counts;
         etcd refuses them, so the others are left out.
         """
         last = {operation.key: operation for operation in transaction.operations}
-        reading = {"request_range": {"key": self.key(read), "keys_only": True}}
+        reading = []
+        if not last:
+            key = transaction.compares[0].key if transaction.compares else STORE_MARK
+            reading = [{"request_range": {"key": self.key(key), "keys_only": True}}]
         return {
             "compare": [self._compare(compare) for compare in transaction.compares],
-            "success": [self._operation(op) for op in last.values()] or [reading],
-            "failure": [reading],
+            "success": [self._operation(operation) for operation in last.values()] or reading,
+            "failure": reading,
         }
 
     def _compare(self, compare: Compare) -> dict[str, Any]:
