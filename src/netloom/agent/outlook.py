@@ -40,18 +40,21 @@ class Outlook:
 
     def view(self, facts: HostFacts, actual: Actual) -> View | None:
         """Return the view for the next turn; None until there is a picture of the cluster."""
-        cluster = self._watcher.cluster
-        if cluster is None or not self._journal_begun():
+        if self._watcher.cluster is None or not self._journal_begun():
             return None
+        # In this order: an attach claims a block before it writes the endpoint that lives there.
+        endpoints, claimed, cluster = self._book.endpoints(), tuple(self._claimed), self._picture()
         links = actual.get("link", {})
         self._admitted |= _standing_networks(links.values())
         self._admitted &= frozenset(cluster.networks)
-        for block in [b for b in self._claimed if (b.network, b.cidr) in cluster.blocks]:
-            del self._claimed[block]
-        if self._claimed:
-            cluster = _with_blocks(cluster, self._claimed)
-        endpoints = self._present(self._book.endpoints(), links)
-        return View(cluster, self._host_id, facts, endpoints, self._admitted)
+        for block in claimed:
+            shown = cluster.blocks.get((block.network, block.cidr))
+            if shown is not None and shown.confirmed:
+                self._claimed.pop(block, None)
+            else:  # the watch has yet to bring it, or has brought the first half of the claim
+                cluster = _with_block(cluster, block)
+        present = self._present(endpoints, links)
+        return View(cluster, self._host_id, facts, present, self._admitted)
 
     def admit(self, networks: Iterable[str]) -> None:
         """Remember that ``networks`` stand: a later collision takes nothing away from them."""
@@ -63,10 +66,12 @@ class Outlook:
 
     def own_blocks(self, network: str) -> tuple[Block, ...]:
         """Return this host's confirmed blocks of a network, those just claimed included."""
-        cluster = self._watcher.cluster or Cluster()
-        known = View(cluster, self._host_id, HostFacts()).own_blocks(network)
-        claimed = tuple(self._claimed)
+        claimed = tuple(self._claimed)  # first: the engine forgets what the picture has
+        known = View(self._picture(), self._host_id, HostFacts()).own_blocks(network)
         return (*known, *(b for b in claimed if b.network == network and b not in known))
+
+    def _picture(self) -> Cluster:
+        return self._watcher.cluster or Cluster()
 
     def _journal_begun(self) -> bool:
         """See that a new journal knows the containers that are there; False while it cannot.
@@ -112,9 +117,8 @@ def _standing_networks(links: Iterable[KernelObject]) -> frozenset[str]:
     )
 
 
-def _with_blocks(cluster: Cluster, blocks: Mapping[Block, None]) -> Cluster:
-    merged = {**cluster.blocks, **{(b.network, b.cidr): b for b in blocks}}
-    return replace(cluster, blocks=merged)
+def _with_block(cluster: Cluster, block: Block) -> Cluster:
+    return replace(cluster, blocks={**cluster.blocks, (block.network, block.cidr): block})
 
 
 def _gone_problem(endpoint: Endpoint) -> Problem:
