@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from netloom.lab.documents import default_document
+from netloom.lab.documents import default_document, load_document
 from netloom.lab.lab import Lab
 
 LabUp = Callable[..., Lab]
 KINDS = ("bridge", "routed")
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    """Run one of our commands outside the lab."""
+    command = [sys.executable, "-m", *argv]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def network(name: str, number: int, attachment: str) -> dict[str, Any]:
@@ -56,3 +64,33 @@ def test_a_container_in_two_networks_reaches_both_and_the_first_leads_out(
     h1.remove("both")
     assert h1.status()["endpoints"] == 1
     assert "eth1" not in h1.exec(["ip", "link"])
+
+
+def test_every_choice_of_network_side_by_side_and_everyone_reaches_everyone(lab_up: LabUp) -> None:
+    """Both families and one, a block per host and blocks on demand; ``ping`` asks what can be."""
+    document = load_document("dualstack")
+    document["hosts"] = document["hosts"][:2]
+    on_demand = {"mode": "on-demand", "maxBlocksPerHost": 20}
+    both = [
+        {"cidr": "10.60.0.0/16", "blockSize": 26},
+        {"cidr": "fd00:60::/56", "blockSize": 122},
+    ]
+    six = {"cidr": "fd00:66::/56", "blockSize": 122}
+    document["networks"] += [
+        {"name": "cal", "pools": both, "addressing": on_demand}
+        | {"attachment": "routed", "backend": "host-gw"},
+        {"name": "six", "pools": [six], "addressing": on_demand}
+        | {
+            "attachment": {"type": "bridge", "bridge": "br6"},
+            "backend": {"type": "vxlan", "vni": 6},
+        },
+        {"name": "six2", "pools": ["fd00:67::/56"]}
+        | {"attachment": "routed", "backend": {"type": "vxlan", "vni": 7}},
+    ]
+    lab = lab_up(document)
+    for host in lab.hosts:
+        for name in ("default", "cal", "six", "six2"):
+            host.run(name, networks=[name])
+    said = run("netloom", "ping", "--lab", lab.name)
+    assert said.returncode == 0, said.stdout
+    assert lab.host("h1").status()["well"]

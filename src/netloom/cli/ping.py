@@ -134,11 +134,21 @@ def lab_points(name: str) -> list[Point]:
 
 
 def matrix(points: Sequence[Point], patience_s: float) -> list[Answer]:
-    """Ping from every point that is here to all addresses of all others, all sources at once."""
+    """Ping from every point that is here to all addresses of all others, all sources at once.
+
+    A point that has addresses of one family only is not asked for the other.
+    """
     sources = [point for point in points if point.netns is not None]
 
     def ask(source: Point) -> list[Answer]:
-        others = [(p, address) for p in points if p is not source for address in p.addresses]
+        spoken = {address.version for address in source.addresses} or {4, 6}
+        others = [
+            (point, address)
+            for point in points
+            if point is not source
+            for address in point.addresses
+            if address.version in spoken
+        ]
         asking = _asking([address for _, address in others], patience_s)
         found = namespaces.in_namespace(source.netns, asking) if source.netns else asking()
         return [Answer(source.name, target.name, found[address]) for target, address in others]
@@ -178,7 +188,7 @@ def screen(points: Sequence[Point], answers: Sequence[Answer]) -> str:
 
 def _cell(found: Echo | None, numbered: bool) -> str:
     if found is None:
-        return "-"  # itself
+        return "-"  # itself, or of a family that it does not have
     if found.rtt_ms is None:
         return paint("NO", "red")
     return paint("ok" if numbered else f"{found.rtt_ms:.2f} ms", "green")

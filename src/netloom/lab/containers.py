@@ -192,7 +192,7 @@ def _detach(home: Home, known: Known, netns: str) -> None:
 
 def _start(home: Home, wanted: Wanted, netns: str) -> Process | None:
     log = home.directory / "containers" / f"{wanted.name}.log"
-    argv = ["nsenter", f"--net={namespaces.path(netns)}", "--", *wanted.command]
+    argv = ["ip", "netns", "exec", netns, *wanted.command]
     return processes.start_detached(argv, home.environment(), log)
 
 

@@ -8,11 +8,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from netloom.core import definition
 from netloom.lab.topology import Topology
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import nearest
 
 SUBNET = ipaddress.IPv4Network("192.168.31.0/24")
+#: Where the hosts are when a pool takes SUBNET, as that of the preset calico does.
+OTHER_SUBNET = ipaddress.IPv4Network("172.31.31.0/24")
 FIRST_HOST = 62
 MOST_HOSTS = 254 - FIRST_HOST + 1
 DEFAULT_NETWORK: Mapping[str, Any] = {
@@ -29,7 +32,8 @@ def default_document(
 ) -> dict[str, Any]:
     """Return the document of ``hosts`` hosts on one segment with a gateway, as in the tutorials.
 
-    Underlay 192.168.31.0/24 on ``ens33``, hosts from .62 on, the gateway at .1.
+    Underlay 192.168.31.0/24, or 172.31.31.0/24 when the network's pools take that, on ``ens33``;
+    hosts from .62 on, the gateway at .1.
     """
     if not 1 <= hosts <= MOST_HOSTS:
         raise InvalidConfig(
@@ -38,10 +42,11 @@ def default_document(
             value=hosts,
             hint="for more hosts write a topology file with a larger subnet",
         )
-    gateway = str(SUBNET.network_address + 1)
+    subnet = _free_subnet(network or {})
+    gateway = str(subnet.network_address + 1)
     return {
         "title": f"{hosts} host{'s' if hosts != 1 else ''} on one segment",
-        "segments": [{"name": "lan", "subnets": [str(SUBNET)], "gateways": [gateway]}],
+        "segments": [{"name": "lan", "subnets": [str(subnet)], "gateways": [gateway]}],
         "routers": [
             {"name": "gw", "interfaces": [{"name": "lan", "segment": "lan", "address": gateway}]}
         ],
@@ -52,7 +57,7 @@ def default_document(
                     {
                         "name": "ens33",
                         "segment": "lan",
-                        "address": str(SUBNET.network_address + FIRST_HOST + index),
+                        "address": str(subnet.network_address + FIRST_HOST + index),
                     }
                 ],
             }
@@ -60,6 +65,23 @@ def default_document(
         ],
         "networks": [dict(network)] if network else [],
     }
+
+
+def _free_subnet(network: Mapping[str, Any]) -> ipaddress.IPv4Network:
+    """Return an underlay that the network's pools leave free; of a pool over both, agents tell."""
+    base = definition.preset(network["preset"]) if "preset" in network else {}
+    pools = {**base, **network}.get("pools", ())
+    cidrs = [pool["cidr"] if isinstance(pool, Mapping) else pool for pool in pools]
+    taken = any(_overlaps(str(cidr), SUBNET) for cidr in cidrs)
+    return OTHER_SUBNET if taken else SUBNET
+
+
+def _overlaps(text: str, subnet: ipaddress.IPv4Network) -> bool:
+    try:
+        cidr = ipaddress.ip_network(text)
+    except ValueError:
+        return False  # refused with its reason when the network is parsed
+    return cidr.version == 4 and cidr.overlaps(subnet)
 
 
 def shipped() -> list[str]:

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from netloom.kernel import namespaces
 from netloom.model.errors import NetloomError
 
 EXEC_PATIENCE_S = 60.0
@@ -37,8 +36,8 @@ class Place:
         return f"<{type(self).__name__} {self.name} in {self.namespace}>"
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """Return the command that runs ``argv`` there."""
-        return ["nsenter", f"--net={namespaces.path(self.namespace)}", "--", *argv]
+        """Return the command that runs ``argv`` there, with the namespace's own ``/sys``."""
+        return ["ip", "netns", "exec", self.namespace, *argv]
 
     def exec(
         self, argv: Sequence[str], *, check: bool = True, timeout_s: float = EXEC_PATIENCE_S

@@ -7,6 +7,7 @@ changes nothing here.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -59,6 +60,22 @@ def parse_device(text: object, where: str, most: int = 15) -> str:
     return text
 
 
+#: What no container can have as its address (RFC 6890), and why.
+_RESERVED: tuple[tuple[IPNetwork, str], ...] = tuple(
+    (ipaddress.ip_network(cidr), why)
+    for cidr, why in (
+        ("0.0.0.0/8", "means this host"),
+        ("127.0.0.0/8", "is loopback"),
+        ("169.254.0.0/16", "is link-local"),
+        ("224.0.0.0/4", "is multicast"),
+        ("::/128", "means no address"),
+        ("::1/128", "is loopback"),
+        ("fe80::/10", "is link-local"),
+        ("ff00::/8", "is multicast"),
+    )
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """A CIDR that blocks are cut from. ``block_size`` is the blocks' prefix length."""
@@ -77,6 +94,7 @@ class Pool:
         """Parse ``{cidr, blockSize, natOutgoing}``. Raises InvalidConfig naming the field."""
         fields = Fields({"cidr": data} if isinstance(data, str) else data, where)
         cidr = parse_network(fields.take_required("cidr"), fields.path("cidr"))
+        _refuse_reserved(cidr, fields.path("cidr"))
         fallback = max(default_block_size[cidr.version], cidr.prefixlen)
         size = fields.take_int("blockSize", fallback, 1, cidr.max_prefixlen)
         if size < cidr.prefixlen:
@@ -231,6 +249,17 @@ class Network:
                 {"retiring": [choice.render() for choice in self.retiring]} if self.retiring else {}
             ),
         }
+
+
+def _refuse_reserved(cidr: IPNetwork, where: str) -> None:
+    for reserved, why in _RESERVED:
+        if cidr.version == reserved.version and cidr.overlaps(reserved):
+            raise InvalidConfig(
+                f"{where}: {cidr} overlaps {reserved}, which {why}",
+                field=where,
+                value=str(cidr),
+                hint="choose a private range, e.g. 10.244.0.0/16 or fd00:10:244::/56",
+            )
 
 
 def _refuse_overlap(pools: tuple[Pool, ...], fields: Fields) -> None:

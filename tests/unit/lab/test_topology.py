@@ -37,6 +37,17 @@ def test_the_default_lab_is_that_of_the_tutorials() -> None:
     assert topology.networks[0].pools[0].cidr == ip_network("10.244.0.0/16")
 
 
+@pytest.mark.parametrize(
+    "network",
+    [{"preset": "calico"}, {"pools": ["192.168.0.0/16"]}, {"pools": [{"cidr": "192.168.31.0/24"}]}],
+)
+def test_the_default_labs_hosts_are_where_no_pool_is(network: dict[str, Any]) -> None:
+    """The preset calico is of use in the lab as it is."""
+    topology = Topology.parse(default_document(network={"name": "default", **network}))
+    (pool,) = topology.networks[0].pools
+    assert all(host.interfaces[0].addresses[0].ip not in pool.cidr for host in topology.hosts)
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_topology_parses_and_has_a_title(name: str) -> None:
     assert Topology.parse(load_document(name)).title
