@@ -1,4 +1,4 @@
-"""The build steps that setuptools cannot declare: compile the CNI front.
+"""The build steps that setuptools cannot declare: compile the CNI front and the UDP proxy.
 
 Everything else is in pyproject.toml. The program goes into the package, where ``netloom install``
 finds it, and as the script ``netloom-cni`` beside ``netloom``. Without a C compiler the build goes
@@ -23,21 +23,26 @@ except ImportError:  # before setuptools 70.1
 
 DRIVER = Path("src/netloom/drivers/cni")
 BUILD = runpy.run_path(str(DRIVER / "build.py"))
+PROXY = runpy.run_path("src/netloom/kernel/udp/build.py")
 
 
 class BuildPackage(build_py):
-    """Build the Python files, then the program beside them."""
+    """Build the Python files, then the programs beside them."""
 
     def run(self) -> None:
         """Compile into the build folder; the source tree stays as it is."""
         super().run()
         if self.editable_mode:
             return
-        target = Path(self.build_lib, "netloom/drivers/cni/netloom-cni").resolve()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)  # perhaps copied from the source tree, for who knows where
-        if reason := BUILD["compile_front"](target):
-            print(f"netloom-cni stays the Python front: {reason}")
+        for place, compile_to in (
+            ("drivers/cni/netloom-cni", BUILD["compile_front"]),
+            ("kernel/udp/netloom-udp", PROXY["compile_proxy"]),
+        ):
+            target = Path(self.build_lib, "netloom", place).resolve()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)  # perhaps copied from the source tree
+            if reason := compile_to(target):
+                print(f"{target.name} stays a Python program: {reason}")
 
 
 class BuildScript(build_scripts):

@@ -68,7 +68,7 @@ class Agent:
         self._lock.take()
         self.journal = SqliteStore(str(settings.state_dir / "journal.db"))
         self.book = AddressBook(self.journal)
-        self.kernel = HostKernel()
+        self.kernel = HostKernel(settings.run_dir)
         self.watcher = StoreWatcher(
             lambda: open_store(settings.datastore),
             settings.state_dir / "cluster.json",

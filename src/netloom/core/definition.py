@@ -62,6 +62,7 @@ def check_choices(network: Network, where: str = "") -> None:
     dot = f"{where}." if where else ""
     backend, attachment = _implementations(network, dot)
     backend.parse(network.backend.options, f"{dot}backend")
+    _check_families(network, backend, dot)
     attachment.parse(network.attachment.options, f"{dot}attachment")
     if network.policy.type != "none":
         raise InvalidConfig(
@@ -90,6 +91,19 @@ def check_choices(network: Network, where: str = "") -> None:
             )
         BACKENDS[choice.type].parse(choice.options, f"{dot}retiring[{index}]")
     _check_room(network, dot)
+
+
+def _check_families(network: Network, backend: Backend, dot: str) -> None:
+    for index, pool in enumerate(network.pools):
+        if pool.family not in backend.families:
+            carried = " and ".join(f"IPv{family}" for family in sorted(backend.families))
+            raise InvalidConfig(
+                f"{dot}pools[{index}].cidr: backend {backend.name} carries {carried} only, "
+                f"and {pool.cidr} is IPv{pool.family}",
+                field=f"{dot}pools[{index}].cidr",
+                value=str(pool.cidr),
+                hint="remove this pool, or choose another backend, such as vxlan",
+            )
 
 
 def _implementations(network: Network, dot: str = "") -> tuple[Backend, Attachment]:

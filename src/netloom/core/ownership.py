@@ -19,6 +19,8 @@ from netloom.model.kernel import (
     NftTable,
     Qdisc,
     Route,
+    UdpPeer,
+    UdpProxy,
 )
 
 
@@ -36,12 +38,12 @@ def owns(obj: KernelObject, links: frozenset[str]) -> bool:
     """
     if isinstance(obj, Route):
         return obj.protocol == ROUTE_PROTOCOL
-    if isinstance(obj, Neighbour | Fdb):
-        return obj.link in links
+    if isinstance(obj, Link | Neighbour | Fdb):
+        return (obj.name if isinstance(obj, Link) else obj.link) in links
     if isinstance(obj, Qdisc):  # what polices stands in a table of ours and may outlive its link
         return obj.link in links or obj.direction == "ingress"
     if isinstance(obj, Address):
         return obj.link in links and not obj.kernel_made
-    if isinstance(obj, Link):
-        return obj.name in links
-    return isinstance(obj, NftTable) and obj.name == NFT_TABLE
+    if isinstance(obj, NftTable):
+        return obj.name == NFT_TABLE
+    return isinstance(obj, UdpProxy | UdpPeer)  # they are in our own run directory

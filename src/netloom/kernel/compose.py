@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
+from pathlib import Path
 
 from netloom.kernel.events import NetlinkEvents
 from netloom.kernel.nft import NftTables
 from netloom.kernel.rtnetlink import RT_KINDS, RtKernel
 from netloom.kernel.sysctl import Sysctls
 from netloom.kernel.tc import Qdiscs
+from netloom.kernel.udp.proxies import UDP_KINDS, UdpProxies
 from netloom.model.kernel import ALIAS_PREFIX, KernelObject, Link, Peer
 from netloom.reconcile.contracts import Change, Outcome
 
@@ -20,28 +22,33 @@ Apply = Callable[[Sequence[Change]], list[Outcome]]
 class HostKernel:
     """The kernel of the network namespace that the calling thread is in; implements ``Kernel``.
 
-    One thread at a time, except for :meth:`check` and :meth:`check_peer`, which any may call.
+    ``run_dir`` is where our helper processes listen; without it there can be none. One thread at a
+    time, except for :meth:`check` and :meth:`check_peer`, which any may call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run_dir: Path | None = None) -> None:
         self._rt = RtKernel()
         self._nft = NftTables()
         self._sysctls = Sysctls()
         self._qdiscs = Qdiscs()
+        self._proxies = UdpProxies(run_dir / "udp" if run_dir else None)
+        proxies = self._proxies.apply
         self._apply: dict[str, Apply] = {
             **dict.fromkeys(RT_KINDS, self._rt.apply),
             "nft": self._nft.apply,
             "sysctl": self._sysctls.apply,
             "qdisc": self._qdiscs.apply,
+            **dict.fromkeys(UDP_KINDS, proxies),
         }
 
     def events(self) -> NetlinkEvents:
         """Return the notifications of what other hands do to this kernel; the caller closes it."""
-        return NetlinkEvents(self._rt.known, [self._rt.port])
+        return NetlinkEvents(self._rt.known, [self._rt.port], self._proxies)
 
     def close(self) -> None:
         """Close the sockets; what stands in the kernel stays; idempotent."""
         self._rt.close()
+        self._proxies.close()
 
     def read(self, kinds: Iterable[str]) -> list[KernelObject]:
         """Read the objects of ``kinds`` (see ``Kernel.read``)."""
@@ -53,7 +60,7 @@ class HostKernel:
             found += self._sysctls.read()
         if "qdisc" in wanted:
             found += self._qdiscs.read(self._our_links())
-        return found
+        return found + self._proxies.read(wanted)
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Try every change in order; neighbours that one part can do go to it together.

@@ -48,6 +48,7 @@ def address(verb: Verb, obj: Address, index: int) -> bytes:
     ip = obj.interface.ip
     kind = wire.RTM_DELADDR if verb is Verb.DELETE else wire.RTM_NEWADDR
     flags = wire.IFA_F_PERMANENT | (wire.IFA_F_NODAD if ip.version == 6 else 0)
+    flags |= 0 if obj.prefix_route else wire.IFA_F_NOPREFIXROUTE
     return message(
         kind,
         _EXCLUSIVE[verb],

@@ -20,6 +20,7 @@ from netloom.kernel.known import Known
 from netloom.kernel.lookup import Lookup
 from netloom.kernel.netlink import Netlink, open_socket, split
 from netloom.kernel.news import EVERYTHING, NOTHING, News
+from netloom.kernel.udp.proxies import UdpProxies
 from netloom.model.errors import NetloomError
 from netloom.model.kernel import NFT_TABLE
 
@@ -36,11 +37,13 @@ _NFT = frozenset({"nft", "qdisc"})  # rate limits of containers are policed by n
 class NetlinkEvents:
     """Listens in the network namespace of the thread that makes it.
 
-    ``known`` is the writer's, ``own_ports`` are the ports of its sockets. :meth:`wait` is for one
-    thread; :meth:`close` may be called from any.
+    ``known`` is the writer's, ``own_ports`` are the ports of its sockets, ``proxies`` are watched
+    along. :meth:`wait` is for one thread; :meth:`close` may be called from any.
     """
 
-    def __init__(self, known: Known, own_ports: Iterable[int]) -> None:
+    def __init__(
+        self, known: Known, own_ports: Iterable[int], proxies: UdpProxies | None = None
+    ) -> None:
         self._closed = False
         self._closing, self._in_use = threading.Lock(), threading.Lock()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -51,8 +54,9 @@ class NetlinkEvents:
         # came before the filter was there is judged like the rest.
         sieve.attach(self._rt, own_ports)
         self._nft = _nftables()
+        self._proxies = proxies
         self._poll = select.poll()
-        for one in (self._rt, self._nft):
+        for one in (self._rt, self._nft, self._proxies):
             if one is not None:
                 self._poll.register(one, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
@@ -102,6 +106,8 @@ class NetlinkEvents:
             for data in _queued(self._nft):
                 if data is None or _TABLE in data:
                     kinds |= _NFT
+        if self._proxies is not None and self._proxies.fileno() in ready:
+            kinds |= self._proxies.drain()
         return kinds
 
     def _judge(self, data: bytes | None) -> frozenset[str]:

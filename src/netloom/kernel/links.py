@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import groupby
 
-from netloom.kernel import decode, encode_link, interior, namespaces, refusals
+from netloom.kernel import decode, encode_link, interior, namespaces, refusals, tun
 from netloom.kernel.encode_link import Surroundings
 from netloom.kernel.known import Known
 from netloom.kernel.lookup import Lookup
@@ -63,6 +63,9 @@ class Links:
         standing = self._lookup.find(link.name)
         if standing is not None:
             raise refusals.link_conflict(link, standing)
+        if link.kind == "tun":
+            self._create_tun(change)
+            return
         with ExitStack() as stack:
             netns_fd = stack.enter_context(opened(link.peer.netns)) if link.peer else -1
             if link.peer and namespaces.identity_of(netns_fd) == self._home:
@@ -75,6 +78,21 @@ class Links:
             self._finish(change, self._lookup.index(link.name))
         except BaseException:
             self._remove(link.name, self._lookup.index(link.name))
+            raise
+
+    def _create_tun(self, change: Change) -> None:
+        """Create a TUN device with its alias; it stays when it is whole."""
+        link = _link_of(change)
+        if namespaces.identity() != self._home:
+            raise Bug(f"{link.name} would be made in another namespace than the one that is ours")
+        try:
+            with tun.made(link.name):
+                index = self._lookup.index(link.name)
+                self._known.links[link.name] = replace(link, index=index)
+                self._send(change, [encode_link.complete(link), encode_link.settings(index, link)])
+        except BaseException:
+            self._known.links.pop(link.name, None)
+            self._lookup.learn(link.name, 0)
             raise
 
     def _create(self, change: Change, request: bytes) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from netloom import __version__
 from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
 
 #: Routes that are ours carry this protocol number (`ip route show proto 78`).
@@ -29,7 +30,18 @@ NFT_TABLE = "netloom"
 IPV6_METRIC = 1024
 
 #: Every kind of object, in the order in which objects are added; deletion goes the other way.
-KINDS = ("link", "sysctl", "nft", "address", "neighbour", "fdb", "route", "qdisc")
+KINDS = (
+    "link",
+    "sysctl",
+    "nft",
+    "address",
+    "neighbour",
+    "fdb",
+    "udp-proxy",
+    "udp-peer",
+    "route",
+    "qdisc",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +82,8 @@ class Peer:
 class Link:
     """A network interface of the host.
 
-    ``kind``: ``vxlan``, ``bridge``, ``veth``, ``macvlan``, or what the kernel reports for others
-    ("" for a physical card). Fields that are None are not our business and never compared.
+    ``kind``: ``vxlan``, ``bridge``, ``veth``, ``tun``, ``macvlan``, or what the kernel reports for
+    others ("" for a physical card). Fields that are None are not our business and never compared.
     ``peer`` is needed to create a veth and is not read back. ``index`` is the kernel's number,
     filled in on read, not compared.
     """
@@ -101,7 +113,8 @@ class Address:
     """An address of an interface, with the prefix length as configured.
 
     ``permanent`` is False for addresses with a lifetime (DHCP, SLAAC); ``kernel_made`` is True
-    for IPv6 link-local addresses that the kernel made by itself. Neither is compared.
+    for IPv6 link-local addresses that the kernel made by itself. ``prefix_route`` False keeps the
+    kernel from making a route to the address's network. None of these is compared.
     """
 
     kind_name: ClassVar[str] = "address"
@@ -109,6 +122,7 @@ class Address:
     interface: IPInterface
     permanent: bool = field(default=True, compare=False)
     kernel_made: bool = field(default=False, compare=False)
+    prefix_route: bool = field(default=True, compare=False)
 
     @property
     def key(self) -> str:
@@ -174,6 +188,42 @@ class Fdb:
 
 
 @dataclass(frozen=True, slots=True)
+class UdpProxy:
+    """The process that carries the packets of TUN device ``link`` in UDP datagrams.
+
+    ``local`` and ``port`` are where it sends from and listens. ``version`` is that of the Netloom
+    that started it: a newer one has its own take over.
+    """
+
+    kind_name: ClassVar[str] = "udp-proxy"
+    link: str
+    local: IPAddress
+    port: int
+    version: str = __version__
+
+    @property
+    def key(self) -> str:
+        """Return ``udp-proxy dev LINK``."""
+        return f"udp-proxy dev {self.link}"
+
+
+@dataclass(frozen=True, slots=True)
+class UdpPeer:
+    """An entry in the table of a :class:`UdpProxy`: packets to ``block`` go to host ``remote``."""
+
+    kind_name: ClassVar[str] = "udp-peer"
+    link: str
+    block: IPNetwork
+    remote: IPAddress
+    port: int
+
+    @property
+    def key(self) -> str:
+        """Return ``udp-peer CIDR dev LINK``."""
+        return f"udp-peer {self.block} dev {self.link}"
+
+
+@dataclass(frozen=True, slots=True)
 class Sysctl:
     """A setting under ``/proc/sys/net``, e.g. ``ipv4/ip_forward``; never deleted, only set."""
 
@@ -221,7 +271,9 @@ class Qdisc:
         return f"qdisc {self.link} {self.direction}"
 
 
-KernelObject = Link | Address | Route | Neighbour | Fdb | Sysctl | NftTable | Qdisc
+KernelObject = (
+    Link | Address | Route | Neighbour | Fdb | UdpProxy | UdpPeer | Sysctl | NftTable | Qdisc
+)
 KernelState = Mapping[str, KernelObject]
 
 
@@ -282,6 +334,8 @@ _DESCRIBE: dict[type, Any] = {
     Route: _describe_route,
     Neighbour: lambda o: f"neighbour {o.address} lladdr {o.mac} dev {o.link} PERMANENT",
     Fdb: lambda o: f"fdb {o.mac} dst {o.remote} dev {o.link} self permanent",
+    UdpProxy: lambda o: f"udp-proxy dev {o.link} local {o.local}:{o.port}",
+    UdpPeer: lambda o: f"udp-peer {o.block} to {o.remote}:{o.port} dev {o.link}",
     Sysctl: lambda o: f"sysctl net.{o.name.replace('/', '.')} = {o.value}",
     NftTable: lambda o: f"nft table inet {o.name} ({len(o.text.splitlines())} lines)",
     Qdisc: lambda o: (

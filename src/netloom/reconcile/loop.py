@@ -20,7 +20,9 @@ from netloom.reconcile.delta import Plan, delta, leans_on
 
 _ALL = frozenset(KINDS)
 #: Kinds whose loss can follow from a change of a link without any notification of their own.
-_LEANING = frozenset({"sysctl", "address", "neighbour", "fdb", "route", "qdisc"})
+_LEANING = frozenset(
+    {"sysctl", "address", "neighbour", "fdb", "udp-proxy", "udp-peer", "route", "qdisc"}
+)
 #: Objects by kind, then by key.
 Actual = Mapping[str, Mapping[str, KernelObject]]
 FIRST_RETRY_S = 0.1

@@ -17,8 +17,15 @@ from netloom.model.kernel import (
     Qdisc,
     Route,
     Sysctl,
+    UdpPeer,
+    UdpProxy,
 )
 
+#: They are found in our own run directory, so there are no others.
+ALWAYS_OURS: list[KernelObject] = [
+    UdpProxy("flannel0", ip("192.168.17.10"), 8285),
+    UdpPeer("flannel0", net("10.0.1.0/24"), ip("192.168.17.20"), 8285),
+]
 OURS = frozenset({"cni0"})
 MAC = "02:00:00:00:00:01"
 
@@ -40,7 +47,13 @@ def test_each_kind_is_told_apart(mine, theirs):
 
 
 def test_every_kind_has_a_rule():
-    assert {mine.kind_name for mine, _ in RULES} | {"sysctl"} == set(KINDS)
+    told = {mine.kind_name for mine, _ in RULES} | {obj.kind_name for obj in ALWAYS_OURS}
+    assert told | {"sysctl"} == set(KINDS)
+
+
+@pytest.mark.parametrize("obj", ALWAYS_OURS, ids=lambda obj: obj.kind_name)
+def test_what_only_we_have_is_ours_even_when_its_link_is_gone(obj):
+    assert owns(obj, frozenset())
 
 
 def test_a_setting_is_never_ours_to_take_back():

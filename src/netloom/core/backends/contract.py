@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from netloom.model.addr import IPAddress
+from netloom.model.addr import Family, IPAddress
 from netloom.model.host import Block, Host
 from netloom.model.kernel import KernelObject
 from netloom.model.network import Network
@@ -76,6 +76,11 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """The word users write."""
+        ...
+
+    @property
+    def families(self) -> frozenset[Family]:
+        """The address families of pools that it can carry."""
         ...
 
     @property

@@ -64,6 +64,7 @@ class HostGwBackend:
     """The table's entry for ``host-gw``."""
 
     name = "host-gw"
+    families: frozenset[Family] = frozenset({4, 6})
     least_host_bits = 0
 
     def parse(self, options: Mapping[str, Any], where: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from netloom.core.backends.contract import Backend
 from netloom.core.backends.host_gw import HostGwBackend
+from netloom.core.backends.udp import UdpBackend
 from netloom.core.backends.vxlan import VxlanBackend
 
 BACKENDS: dict[str, Backend] = {
-    backend.name: backend for backend in (VxlanBackend(), HostGwBackend())
+    backend.name: backend for backend in (VxlanBackend(), HostGwBackend(), UdpBackend())
 }

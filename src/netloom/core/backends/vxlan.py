@@ -147,6 +147,7 @@ class VxlanBackend:
     """The table's entry for ``vxlan``."""
 
     name = "vxlan"
+    families: frozenset[Family] = frozenset({4, 6})
     least_host_bits = 1
 
     def parse(self, options: Mapping[str, Any], where: str) -> Options:

@@ -1,0 +1,156 @@
+"""Backend ``udp``: packets of a TUN device in UDP datagrams, one in each, as flannel's has it.
+
+The device (``flannel0``) has the first own block's first address with the pool's prefix, and one
+route leads each pool to it. Which host has which block is in the table of the proxy, a process of
+ours that carries the packets (``kernel/udp``). It works where the underlay lets nothing but UDP
+pass and the kernel has no vxlan; it is slower than everything else, and for IPv4 only.
+
+Sources: reference/flannel.md §2.4.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from netloom.core.backends.contract import Reach, Side
+from netloom.model.addr import Family, IPAddress
+from netloom.model.fields import Fields
+from netloom.model.host import Block, Host
+from netloom.model.kernel import (
+    ALIAS_PREFIX,
+    Address,
+    KernelObject,
+    Link,
+    Route,
+    UdpPeer,
+    UdpProxy,
+    state_of,
+)
+from netloom.model.network import Network, Pool, parse_device
+from netloom.model.view import Problem
+
+#: IPv4 20 + UDP 8.
+OVERHEAD_BYTES = 28
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of a udp network."""
+
+    port: int = 8285
+    device: str = "flannel0"
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any], where: str) -> Options:
+        """Parse ``{port, device}``; flannel's spelling is taken too. Raises InvalidConfig."""
+        fields = Fields({"port" if k == "Port" else k: v for k, v in options.items()}, where)
+        parsed = cls(
+            fields.take_int("port", 8285, 1, 65535),
+            parse_device(fields.take_str("device", "flannel0"), fields.path("device")),
+        )
+        fields.done()
+        return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedUdp:
+    """One udp network on this host."""
+
+    network: str
+    options: Options
+    pools: tuple[Pool, ...]
+    mtu_bytes: int
+    problems: tuple[Problem, ...] = ()
+    objects: Mapping[str, KernelObject] = field(default_factory=dict)
+
+    def reach(self, peer: Host, block: Block) -> Reach:
+        """Return the entry of the proxy's table for ``block``."""
+        remote = peer.underlay(4)
+        if block.cidr.version != 4 or not self.objects:
+            return Reach()  # said once, in ``problems``, and not for each peer
+        if remote is None:
+            return Reach(problem=_no_address(self.network, peer))
+        device, port = self.options.device, self.options.port
+        entry = UdpPeer(device, block.cidr, remote, port)
+        return Reach(state_of(entry), f"udp {device} to {remote}:{port}")
+
+    def excluded(self, block: Block) -> frozenset[IPAddress]:
+        """Return the block's first address, the tunnel's own, and the pool's broadcast address."""
+        ends = {pool.cidr.broadcast_address for pool in self.pools}
+        return frozenset({block.cidr.network_address, *(e for e in ends if e in block.cidr)})
+
+
+class UdpBackend:
+    """The table's entry for ``udp``."""
+
+    name = "udp"
+    families: frozenset[Family] = frozenset({4})
+    least_host_bits = 1
+
+    def parse(self, options: Mapping[str, Any], where: str) -> Options:
+        """Check the options. Raises InvalidConfig."""
+        return Options.parse(options, where)
+
+    def claims(self, options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Return the port and the device."""
+        parsed = Options.parse(options, "backend")
+        return (("port", f"UDP port {parsed.port}"), ("device", f"device {parsed.device}"))
+
+    def publish(self, network: Network, host_id: str) -> str:
+        """Return "": peers need nothing but this host's address."""
+        return ""
+
+    def prepare(self, side: Side) -> PreparedUdp:
+        """Return device, proxy and the routes of the pools."""
+        options = Options.parse(side.network.backend.options, "backend")
+        room = side.facts.mtu_bytes - OVERHEAD_BYTES
+        mtu_bytes = min(room, side.network.mtu_bytes or room)
+        pools = tuple(pool for pool in side.network.pools if pool.family == 4)
+        objects: list[KernelObject] = []
+        if 4 in side.facts.underlay:
+            _, underlay = side.facts.underlay[4]
+            alias = ALIAS_PREFIX + side.network.name
+            objects.append(Link(options.device, "tun", alias=alias, mtu_bytes=mtu_bytes))
+            objects.append(UdpProxy(options.device, underlay.ip, options.port))
+            for pool in pools:
+                own = [b for b in side.blocks if b.cidr.version == 4 and b.cidr[0] in pool.cidr]
+                objects += _on_device(options.device, pool, own)
+        problems = tuple(_problems(side))
+        return PreparedUdp(
+            side.network.name, options, pools, mtu_bytes, problems, state_of(*objects)
+        )
+
+
+def _on_device(device: str, pool: Pool, own: list[Block]) -> Iterable[KernelObject]:
+    """Return the device's address in a pool and the route of the pool.
+
+    The kernel makes no route from the address: ours is known as ours, and is repaired.
+    """
+    if own:
+        interface = ipaddress.ip_interface((own[0].cidr.network_address, pool.cidr.prefixlen))
+        yield Address(device, interface, prefix_route=False)
+    if all(block.cidr != pool.cidr for block in own):  # else the whole pool is here
+        yield Route(pool.cidr, device)
+
+
+def _problems(side: Side) -> Iterable[Problem]:
+    subject = f"network {side.network.name}"
+    if 4 not in side.facts.underlay:
+        yield Problem(
+            "error",
+            subject,
+            "this host has no IPv4 underlay address, which backend udp needs",
+            "give it one, or use backend vxlan",
+        )
+
+
+def _no_address(network: str, peer: Host) -> Problem:
+    return Problem(
+        "error",
+        f"peer {peer.name}",
+        f"network {network}: {peer.name} has no IPv4 underlay address, which backend udp needs",
+        f"give {peer.name} an IPv4 address, or use backend vxlan",
+    )

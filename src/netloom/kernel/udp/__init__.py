@@ -1,0 +1,1 @@
+"""The proxy of backend ``udp``: the program, its control socket, and its place in the kernel."""
