@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 
 from netloom.core.backends.contract import Prepared
 from netloom.core.definition import check_against, check_choices
+from netloom.model.addr import IPNetwork
 from netloom.model.errors import InvalidConfig
 from netloom.model.network import MIN_MTU, Network
 from netloom.model.view import View
@@ -42,6 +43,8 @@ def _collisions(view: View, network: Network) -> list[InvalidConfig]:
     for index, pool in enumerate(network.pools):
         for cidr, device in view.facts.routes:
             if cidr.version == pool.family and cidr.overlaps(pool.cidr):
+                if _is_own_block(view, network, cidr):
+                    continue
                 where = f"pools[{index}].cidr"
                 what = "the underlay" if _is_underlay(view, device) else "a route of this host"
                 found.append(
@@ -53,6 +56,11 @@ def _collisions(view: View, network: Network) -> list[InvalidConfig]:
                     )
                 )
     return found
+
+
+def _is_own_block(view: View, network: Network, cidr: IPNetwork) -> bool:
+    """Tell whether a range is a block of this host's: an engine's own bridge (docker0) has it."""
+    return any(block.cidr == cidr for block in view.own_blocks(network.name))
 
 
 def _is_underlay(view: View, device: str) -> bool:

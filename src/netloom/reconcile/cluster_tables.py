@@ -95,17 +95,29 @@ def place(key: str) -> Place | None:
 
 
 def read(where: Place, key: str, value: bytes) -> tuple[Any, Problem | None]:
-    """Return what ``value`` says, or the problem with it."""
-    if where.problem is not None:
-        return None, where.problem
+    """Return what ``value`` says, or the problem with it.
+
+    A store that translates another's format says itself what it cannot read, and of which key:
+    ``{"unreadable": text, "remedy": text}`` in the record's place.
+    """
     try:
-        parsed = where.table.parse(json.loads(value.decode()))
+        document = json.loads(value.decode())
+        if isinstance(document, dict) and "unreadable" in document:
+            return None, _foreign(key, document)
+        if where.problem is not None:
+            return None, where.problem
+        parsed = where.table.parse(document)
         if where.table.identify(parsed) != where.identity:
             proper = where.table.to_key(parsed)
             raise InvalidConfig(f"the value belongs to the key {proper}")
     except (InvalidConfig, ValueError, RecursionError) as error:
-        return None, _unreadable(key, error)
+        return None, where.problem or _unreadable(key, error)
     return parsed, None
+
+
+def _foreign(key: str, document: dict[str, Any]) -> Problem:
+    remedy = str(document.get("remedy", ""))
+    return Problem("error", KEY_SUBJECT + key, str(document["unreadable"]), remedy)
 
 
 def _unreadable(key: str, error: Exception) -> Problem:

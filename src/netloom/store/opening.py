@@ -17,7 +17,8 @@ def open_store(url: str) -> Store:
     """Open the store that ``url`` names, creating an absent SQLite file.
 
     ``sqlite:///absolute/path``; ``etcd://host:port,host:port`` or, with TLS, ``etcds://`` (see
-    ``store/etcd/url.py``); ``kubernetes://`` is known and refused for now.
+    ``store/etcd/url.py``); with ``?format=flannel`` on flannel's own keys (``store/flannel``);
+    ``kubernetes://`` is known and refused for now.
     Raises InvalidConfig, NotPermitted, Unavailable, each with the remedy.
     """
     scheme, separator, rest = url.partition("://")
@@ -26,10 +27,7 @@ def open_store(url: str) -> Store:
     if scheme not in (*SCHEMES, *_ETCD):
         raise _wrong(url, f"unknown datastore {scheme!r}", nearest(scheme, SCHEMES))
     if scheme in _ETCD:
-        # HTTP and TLS take a while to load, and most that open a store open SQLite's
-        from netloom.store.etcd.store import EtcdStore  # noqa: PLC0415
-
-        return EtcdStore(url)
+        return _open_etcd(url)
     if scheme != "sqlite":
         raise _wrong(
             url,
@@ -37,6 +35,17 @@ def open_store(url: str) -> Store:
             f"use etcd, or share a SQLite file on this machine, {_EXAMPLE}",
         )
     return _open_sqlite(url, rest)
+
+
+def _open_etcd(url: str) -> Store:
+    # HTTP and TLS take a while to load, and most that open a store open SQLite's
+    from netloom.store.etcd.store import EtcdStore  # noqa: PLC0415
+    from netloom.store.flannel.adapter import FlannelStore  # noqa: PLC0415
+    from netloom.store.flannel.url import take_format  # noqa: PLC0415
+
+    place, form = take_format(url)
+    store = EtcdStore(place)
+    return FlannelStore(store, form) if form else store
 
 
 def _open_sqlite(url: str, path: str) -> Store:

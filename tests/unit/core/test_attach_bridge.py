@@ -143,3 +143,13 @@ def test_an_unknown_option_names_the_nearest():
     with pytest.raises(InvalidConfig) as caught:
         BridgeAttachment().parse({"hairpin": True}, "attachment")
     assert caught.value.hint == "did you mean 'hairpinMode'?"
+
+
+def test_a_bridge_that_is_wanted_when_needed_comes_with_the_first_container():
+    chosen = network("blue", "10.244.0.0/16", attachment={"type": "bridge", "whenNeeded": True})
+    prepared = BridgeAttachment().prepare(
+        Place(chosen, "h1", (block("10.244.1.0/24", "h1"),), 1450)
+    )
+    assert prepared.objects == {}
+    part = prepared.part(endpoint("c1", "10.244.1.2"))
+    assert {**V4.objects, **V4.part(endpoint("c1", "10.244.1.2")).objects} == part.objects

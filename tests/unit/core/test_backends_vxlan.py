@@ -236,3 +236,12 @@ def test_without_any_underlay_address_there_is_no_device_and_a_problem():
     prepared = prepare(HostFacts())
     assert not any(isinstance(obj, Link) for obj in prepared.objects.values())
     assert [problem.text for problem in prepared.problems] == ["this host has no underlay address"]
+
+
+def test_a_peers_own_mac_for_ipv6_counts_where_it_has_one():
+    peer = host(
+        "h2", "2001:db8::63", macs={"blue": "02:00:00:00:00:04", "blue/6": "02:00:00:00:00:06"}
+    )
+    prepared = prepare(V6, block("fd00:10::/64", "h1"), pools=("fd00:10::/48",))
+    found = prepared.reach(peer, block("fd00:10:0:1::/64", "h2"))
+    assert any("02:00:00:00:00:06 dst 2001:db8::63" in describe(o) for o in found.objects.values())

@@ -135,6 +135,14 @@ def test_a_pool_that_collides_with_the_host_is_refused_by_name(routes, words):
     assert found.state == {}
 
 
+def test_an_engines_own_bridge_may_have_the_hosts_block():
+    """docker0 with the block by ``bip``: what flannel's users have after every start."""
+    own = facts("192.168.31.62/24", routes=[("10.244.1.0/24", "docker0")])
+    chosen = network("blue", attachment={"type": "bridge", "whenNeeded": True})
+    found = desired(view([chosen], PEERS, BLOCKS, own=own))
+    assert found.problems == ()
+
+
 def test_a_network_beside_it_stands_all_the_same():
     red = network("red", "10.9.0.0/16", backend="host-gw", attachment="routed")
     own = facts("192.168.31.62/24", routes=[("10.244.0.0/16", "tun0")])

@@ -268,3 +268,16 @@ class TestStanding:
 
     def test_release_of_nothing_changes_nothing(self):
         assert release(full()) == full()
+
+
+def test_a_store_that_translates_says_itself_what_it_cannot_read():
+    note = json.dumps({"unreadable": "/x/config: not JSON", "remedy": "mend it"}).encode()
+    for key in (keys.network_key("blue"), keys.BLOCKS + "blue/no-cidr"):
+        good = from_listing(
+            Listing(1, (Entry(key_of(BLUE), json.dumps(BLUE.render()).encode(), 1, 1),)), "s"
+        )
+        after = fold(good, Batch(2, (Event(key, Entry(key, note, 1, 2)),)))
+        (problem,) = after.problems
+        assert (problem.text, problem.remedy) == ("/x/config: not JSON", "mend it")
+        assert after.networks == good.networks
+        assert fold(after, Batch(3, (Event(key, None),))).problems == ()

@@ -31,17 +31,23 @@ from netloom.model.network import parse_device
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of a bridge network. ``hairpin``: a port may send back where it came from."""
+    """Options of a bridge network. ``hairpin``: a port may send back where it came from.
+
+    ``when_needed``: the bridge comes with the first container and goes with the last, so that
+    where an engine has a bridge of its own for the block (Docker by ``bip``) there is no second.
+    """
 
     bridge: str = "cni0"
     hairpin: bool = True
+    when_needed: bool = False
 
     @classmethod
     def parse(cls, options: Mapping[str, Any], where: str) -> Options:
-        """Parse ``{bridge, hairpinMode}``. Raises InvalidConfig."""
+        """Parse ``{bridge, hairpinMode, whenNeeded}``. Raises InvalidConfig."""
         fields = Fields(options, where)
         bridge = parse_device(fields.take_str("bridge", "cni0"), fields.path("bridge"))
-        parsed = cls(bridge, fields.take_bool("hairpinMode", True))
+        hairpin = fields.take_bool("hairpinMode", True)
+        parsed = cls(bridge, hairpin, fields.take_bool("whenNeeded", False))
         fields.done()
         return parsed
 
@@ -55,6 +61,10 @@ class PreparedBridge:
 
     @property
     def objects(self) -> Mapping[str, KernelObject]:
+        """Return what stands without any container: the bridge, unless it comes when needed."""
+        return {} if self.options.when_needed else self._shared()
+
+    def _shared(self) -> Mapping[str, KernelObject]:
         """Return the bridge with a MAC of its own (else it takes its lowest port's) and addresses.
 
         A host without a block has no bridge: it could give no container an address.
@@ -127,7 +137,8 @@ class PreparedBridge:
             bridge=self.options.bridge,
             bridge_mac=bridge_mac(place.network.name, place.host_id),
         )
-        return Part(state_of(link), attached)
+        shared = self._shared() if self.options.when_needed else {}
+        return Part({**shared, **state_of(link)}, attached)
 
     def _addresses(
         self, endpoint: Endpoint

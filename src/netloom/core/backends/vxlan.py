@@ -104,7 +104,7 @@ class PreparedVxlan:
         device = self.devices[family]
         remote = peer.underlay(family)
         assert remote is not None
-        mac = peer.macs.get(self.network) or tunnel_mac(self.network, peer.id)
+        mac = _peer_mac(peer, self.network, family)
         first = block.cidr.network_address
         gateway = first if first.version == 4 else link_local(mac)
         objects = state_of(
@@ -133,6 +133,12 @@ def _metric(block: Block) -> int:
 def tunnel_mac(network: str, host_id: str) -> str:
     """Return the MAC of a host's tunnel end: the same at every start, so peers stay right."""
     return derived_mac("vtep", network, host_id)
+
+
+def _peer_mac(peer: Host, network: str, family: Family) -> str:
+    """Return the MAC of a peer's tunnel end; flannel's daemon has one of its own for IPv6."""
+    own = peer.macs.get(f"{network}/6") if family == 6 else None
+    return own or peer.macs.get(network) or tunnel_mac(network, peer.id)
 
 
 def link_local(mac: str) -> ipaddress.IPv6Address:

@@ -50,6 +50,7 @@ _OPTIONS: Mapping[str, Mapping[str, type]] = {
 }
 _OTHER_TYPES = ("wireguard", "ipip", "ipsec", "alloc", "extension", "tencent-vpc")
 _DEFAULT_TYPE = "udp"
+_ATTACHMENT: Mapping[str, Any] = MappingProxyType({"bridge": "cni0", "whenNeeded": True})
 _DEFAULT_PORT = {"vxlan": 8472, "udp": 8285}
 
 
@@ -94,7 +95,7 @@ class FlannelConfig:
             name,
             tuple(Pool(span.cidr, span.length, nat_outgoing) for span in self.spans),
             Addressing(),
-            Choice("bridge", MappingProxyType({"bridge": "cni0", "whenNeeded": True})),
+            Choice("bridge", _ATTACHMENT),
             Choice(self.backend, MappingProxyType(self._backend_options())),
             mtu_bytes=self._mtu(),
         )
@@ -164,6 +165,14 @@ def _refuse_untold(network: Network) -> None:
                 field=name,
                 value=value,
                 hint=f"use {only!r} there, or make a network under another name",
+            )
+    for option, value in network.attachment.options.items():
+        if value != _ATTACHMENT.get(option, value if option == "hairpinMode" and value else None):
+            raise InvalidConfig(
+                f"attachment.{option}: {value!r} has no place in flannel's configuration",
+                field=f"attachment.{option}",
+                value=value,
+                hint="leave it as it is; the CNI configuration's `delegate` may say it",
             )
     counts = [sum(pool.family == family for pool in network.pools) for family in (4, 6)]
     if counts[0] != 1 or counts[1] > 1:

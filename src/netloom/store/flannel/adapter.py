@@ -1,0 +1,174 @@
+"""``FlannelStore``: our store contract on flannel's keys, in whatever store they are.
+
+The agent, its claims and the command line work on it as on any store. What flannel's daemons write
+they see as hosts, blocks and a network; what they write flannel's daemons see as leases. The
+translation is in ``picture`` (reading) and ``changes`` (writing); ``holding`` keeps the leases of
+this host. See ``layout`` for what stands where.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import replace
+
+from netloom.model import keys
+from netloom.model.datastore import (
+    Committed,
+    Compare,
+    Delete,
+    Entry,
+    Listing,
+    Put,
+    Store,
+    Transaction,
+    Watch,
+)
+from netloom.store.flannel.changes import Lost, Translation
+from netloom.store.flannel.holding import Holding
+from netloom.store.flannel.layout import Format
+from netloom.store.flannel.picture import Picture
+from netloom.store.flannel.watch import FlannelWatch, RenamedWatch, StaleWatch
+
+#: Listings that a watch can begin at.
+_RECENT = 4
+
+
+class FlannelStore:
+    """A store whose ``cluster/`` is flannel's layout below ``form.prefix`` of ``store``.
+
+    It owns ``store`` and closes it.
+    """
+
+    def __init__(self, store: Store, form: Format | None = None) -> None:
+        self._store = store
+        self._form = form or Format()
+        self._holding = Holding(store, self._form)
+        self._alive_lease = 0
+        self._recent: deque[Listing] = deque(maxlen=_RECENT)
+        self._lock = threading.Lock()
+
+    @property
+    def store_id(self) -> str:
+        """Name this very store; another prefix is another store."""
+        return f"{self._store.store_id}{self._form.root}"
+
+    def get(self, key: str) -> Entry | None:
+        """Return the newest entry of ``key``, or None."""
+        if key.startswith(keys.CLUSTER) and not key.startswith(keys.RESERVATIONS):
+            own_host = self._store.get(self._form.raw(key)) if key.startswith(keys.HOSTS) else None
+            if own_host is not None:
+                return replace(own_host, key=key)
+            return self._picture()[1].records.get(key)
+        entry = self._store.get(self._form.raw(key))
+        return replace(entry, key=key) if entry else None
+
+    def list(self, prefix: str) -> Listing:
+        """Return all entries whose key starts with ``prefix``, and the revision they stood at."""
+        if prefix.startswith(keys.CLUSTER):
+            revision, picture = self._picture()
+            found = [entry for key, entry in picture.records.items() if key.startswith(prefix)]
+            return Listing(revision, tuple(sorted(found, key=lambda entry: entry.key)))
+        listing = self._store.list(self._form.raw(prefix))
+        entries = (replace(e, key=self._form.ours(e.key)) for e in listing.entries)
+        return Listing(listing.revision, tuple(entries))
+
+    def commit(self, transaction: Transaction) -> Committed:
+        """Try the transaction on flannel's keys."""
+        if not self._concerns_cluster(transaction):
+            committed = self._store.commit(self._moved(transaction))
+            if committed.succeeded:
+                self._learn(transaction)
+            return committed
+        revision, picture = self._picture()
+        translation = Translation(picture, self._holding, self._holding.lease)
+        try:
+            raw = translation.translate(transaction)
+        except Lost:
+            return Committed(False, revision)
+        for segment in translation.given_back:
+            self._holding.forget(segment)
+        committed = self._store.commit(raw)
+        if committed.succeeded and self._holding.host_id and self._writes_own_host(transaction):
+            self._tend()
+        return committed
+
+    def watch(self, prefix: str, after_revision: int) -> Watch:
+        """Watch the keys that start with ``prefix`` for changes later than ``after_revision``."""
+        if not prefix.startswith(keys.CLUSTER):
+            raw = self._store.watch(self._form.raw(prefix), after_revision)
+            return RenamedWatch(raw, self._form.ours)
+        with self._lock:
+            listings = [each for each in self._recent if each.revision == after_revision]
+        if not listings:
+            return StaleWatch(after_revision)
+        picture = Picture(self._form, listings[-1].entries)
+        raw = self._store.watch(self._form.root, after_revision)
+        return FlannelWatch(raw, picture, self._holding, prefix)
+
+    def grant(self, ttl_s: float) -> int:
+        """Return a new lease (never 0) that ends ``ttl_s`` from now unless it is kept alive."""
+        return self._store.grant(ttl_s)
+
+    def keep_alive(self, lease: int) -> bool:
+        """Start the lease's time anew; that of the agent's liveness keeps our leases too."""
+        alive = self._store.keep_alive(lease)
+        if alive and lease == self._alive_lease:
+            self._holding.renew()
+            if self._holding.due:
+                self._tend()
+        return alive
+
+    def revoke(self, lease: int) -> None:
+        """End the lease now and delete its keys; absent is well."""
+        self._store.revoke(lease)
+
+    def close(self) -> None:
+        """Close every watch and connection; idempotent."""
+        self._store.close()
+
+    def _picture(self) -> tuple[int, Picture]:
+        """List all raw keys; own leases that are gone are put back first."""
+        listing = self._store.list(self._form.root)
+        picture = Picture(self._form, listing.entries)
+        put_back = [self._holding.put_back(each) for each in self._holding.missing(picture)]
+        if any(put_back):
+            listing = self._store.list(self._form.root)
+            picture = Picture(self._form, listing.entries)
+        self._holding.note(picture)
+        with self._lock:
+            self._recent.append(listing)
+        return listing.revision, picture
+
+    def _tend(self) -> None:
+        self._holding.tend(self._picture()[1])
+
+    def _learn(self, transaction: Transaction) -> None:
+        """Learn whose agent works here: it is the host that it says is alive."""
+        for operation in transaction.operations:
+            if (
+                isinstance(operation, Put)
+                and operation.key.startswith(keys.ALIVE)
+                and operation.lease
+            ):
+                self._holding.host_id = operation.key.removeprefix(keys.ALIVE)
+                self._alive_lease = operation.lease
+                self._tend()
+
+    def _writes_own_host(self, transaction: Transaction) -> bool:
+        own = keys.host_key(self._holding.host_id)
+        return any(isinstance(op, Put) and op.key == own for op in transaction.operations)
+
+    def _concerns_cluster(self, transaction: Transaction) -> bool:
+        parts = (*transaction.operations, *transaction.compares)
+        return any(part.key.startswith(keys.CLUSTER) for part in parts)
+
+    def _moved(self, transaction: Transaction) -> Transaction:
+        raw = self._form.raw
+        return Transaction(
+            [
+                Put(raw(op.key), op.value, op.lease) if isinstance(op, Put) else Delete(raw(op.key))
+                for op in transaction.operations
+            ],
+            [Compare(raw(c.key), c.mod_revision) for c in transaction.compares],
+        )
