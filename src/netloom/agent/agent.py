@@ -26,6 +26,7 @@ from netloom.agent.mirror import Mirror
 from netloom.agent.outlook import Outlook
 from netloom.agent.registration import Registration
 from netloom.agent.settings import AgentSettings
+from netloom.agent.subnet_file import SubnetFile
 from netloom.agent.upkeep import Upkeep
 from netloom.agent.watcher import StoreWatcher
 from netloom.kernel import preflight
@@ -54,6 +55,9 @@ class Agent:
         self._stopping = threading.Event()
         self._connection = report.Connection()
         self._others = OtherFirewalls()
+
+        path = settings.subnet_file
+        self._subnet_file = SubnetFile(path, settings.subnet_network) if path else None
 
     def start(self) -> None:
         """Take the host, read what is known, and begin to keep the kernel true.
@@ -198,6 +202,7 @@ class Agent:
         cluster = self.watcher.cluster
         problems += [*(cluster.problems if cluster else ()), *self.registration.problems]
         problems += [*self.book.problems(), *self.outlook.problems]
+        problems += self._subnet_file.problems if self._subnet_file else ()
         return problems
 
     def _surroundings(self) -> Surroundings:
@@ -217,6 +222,8 @@ class Agent:
 
     def _turned(self, turn: Turn) -> None:
         self.outlook.admit(turn.desired.standing)
+        if self._subnet_file:
+            self._subnet_file.update(turn.desired)
         self.upkeep.wake()
 
     def _drop_intents(self) -> None:

@@ -24,3 +24,5 @@ class AgentSettings:
     interface: str = ""
     audit_s: float = 30.0
     metrics_listen: str = ""
+    subnet_file: Path | None = None
+    subnet_network: str = "default"

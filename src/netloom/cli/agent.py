@@ -18,7 +18,7 @@ import click
 from netloom.agent.agent import STALL_S, Agent
 from netloom.agent.settings import AgentSettings
 from netloom.cli.options import with_settings
-from netloom.cli.settings import Settings
+from netloom.cli.settings import Settings, flannel_format
 
 _log = logging.getLogger(__name__)
 _READY_LOOK_S = 0.05
@@ -57,6 +57,7 @@ def agent(settings: Settings) -> None:
 
 
 def _agent_settings(settings: Settings) -> AgentSettings:
+    form = flannel_format(settings.datastore)
     return AgentSettings(
         settings.datastore,
         settings.state_dir,
@@ -67,6 +68,8 @@ def _agent_settings(settings: Settings) -> AgentSettings:
         settings.interface,
         settings.audit_interval_s,
         settings.metrics_listen,
+        settings.subnet_file,
+        form.network if form else "default",
     )
 
 

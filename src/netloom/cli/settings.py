@@ -15,15 +15,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netloom.model.addr import derived_name
 from netloom.model.errors import InvalidConfig, NotPermitted
 from netloom.model.fields import nearest
 from netloom.model.host import parse_host_id
 
+if TYPE_CHECKING:
+    from netloom.store.flannel.layout import Format
+
 DEFAULT_CONFIG = Path("/etc/netloom/netloom.yaml")
 MACHINE_ID = Path("/etc/machine-id")
+#: Where flannel writes it, and so the default where flannel's format is in use.
+SUBNET_FILE = Path("/run/flannel/subnet.env")
 ENV_PREFIX = "NETLOOM_"
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -41,6 +46,10 @@ def _path(value: object, where: str) -> Path:
     if not text or "\0" in text:
         raise InvalidConfig(f"{where}: {text!r} is not a path", field=where, value=value)
     return Path(text).absolute()
+
+
+def _path_or_none(value: object, where: str) -> Path | None:
+    return None if value == "none" else _path(value, where)
 
 
 def _seconds(value: object, where: str) -> float:
@@ -122,6 +131,13 @@ SETTINGS: tuple[Setting, ...] = (
         "METHOD",
     ),
     Setting("interface", "interface", _text, "Use this interface's address instead.", "NAME"),
+    Setting(
+        "subnet_file",
+        "subnetFile",
+        _path_or_none,
+        "Tell container engines of the host's block in this file, as flannel does, or 'none'.",
+        "PATH",
+    ),
 )
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
@@ -141,6 +157,7 @@ class Settings:
     audit_interval_s: float = 30.0
     underlay: str = "default-route"
     interface: str = ""
+    subnet_file: Path | None = None
     given_host_id: str = ""
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -189,8 +206,19 @@ def load_settings(
     values.setdefault("socket", run_dir / "agent.sock")
     values.setdefault("datastore", f"sqlite://{state_dir}/cluster.db")
     values.setdefault("host_name", os.uname().nodename)
+    if flannel_format(values["datastore"]):
+        values.setdefault("subnet_file", SUBNET_FILE)
     values["given_host_id"] = values.pop("host_id", "")
     return Settings(**values, origins=MappingProxyType(origins))
+
+
+def flannel_format(datastore: str) -> Format | None:
+    """Return flannel's format if the datastore is to be used in it. Raises InvalidConfig."""
+    if "format=" not in datastore:
+        return None
+    from netloom.store.flannel.url import take_format
+
+    return take_format(datastore)[1]
 
 
 def _from_file(path: str | Path | None) -> tuple[dict[str, Any], dict[str, str]]:
