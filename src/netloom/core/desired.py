@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from netloom.core import firewall
+from netloom.core import firewall, underlay
 from netloom.core.attach.contract import Part, Place, PreparedAttachment
 from netloom.core.attach.table import ATTACHMENTS
 from netloom.core.backends.contract import Prepared, Reach, Side
@@ -107,6 +107,7 @@ def desired(view: View, memory: Memory | None = None) -> Desired:
     memory = memory or Memory()
     # Without an underlay nothing can be told about peers: what stands for them stays.
     draft = _Draft(hold=not view.facts.underlay)
+    draft.problems.extend(underlay.problems(view.facts))
     holders = _holders(view, draft)
     excluded = _rivals(view, memory)
     kept: _Reaches = {}

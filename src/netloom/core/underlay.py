@@ -7,14 +7,14 @@ further methods (by name, by reachability, by range) are further functions of th
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 from netloom.model.addr import Family, IPInterface
 from netloom.model.errors import InvalidConfig
 from netloom.model.kernel import ALIAS_PREFIX, ROUTE_PROTOCOL, Address, KernelObject, Link, Route
-from netloom.model.view import HostFacts
+from netloom.model.view import HostFacts, Problem
 
 Chosen = tuple[str, IPInterface]
 _LOOPBACK = "lo"
@@ -60,7 +60,22 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
         ),
         tuple((each.link, each.interface, _mtu(links[each.link])) for each in candidates),
         makeshift,
+        down=frozenset(each.link for each in candidates if not links[each.link].up),
     )
+
+
+def problems(facts: HostFacts) -> Iterator[Problem]:
+    """Yield what is wrong with the underlay now; the data path is left as it was."""
+    for family, (link, interface) in facts.underlay.items():
+        if family in facts.lost:
+            yield Problem(
+                "warning",
+                "underlay",
+                f"the address {interface.ip} of {link} is gone",
+                f"give {link} an address again, or name another interface (--interface)",
+            )
+    for link in sorted({link for link, _ in facts.underlay.values()} & facts.down):
+        yield Problem("warning", "underlay", f"{link} is down", f"ip link set {link} up")
 
 
 def steady(before: HostFacts, now: HostFacts) -> HostFacts:
@@ -74,11 +89,13 @@ def steady(before: HostFacts, now: HostFacts) -> HostFacts:
     mtus = {(link, interface): mtu for link, interface, mtu in now.candidates}
     chosen = dict(now.underlay)
     reasons = dict(_by_family(now))
+    lost: set[Family] = set()
     for family, held in before.underlay.items():
         found = chosen.get(family)
         there = held in mtus
         if found is None and not there:
             chosen[family] = held
+            lost.add(family)
             reasons[family] = (
                 f"IPv{family}: {held[1].ip} on {held[0]} is gone, kept until another is there"
             )
@@ -98,6 +115,7 @@ def steady(before: HostFacts, now: HostFacts) -> HostFacts:
         underlay=MappingProxyType(dict(sorted(chosen.items()))),
         reason="; ".join(text for _, text in sorted(reasons.items())),
         mtu_bytes=min(mtus.get(each, before.mtu_bytes) for each in chosen.values()),
+        lost=frozenset(lost),
     )
 
 

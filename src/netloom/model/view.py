@@ -57,7 +57,9 @@ class HostFacts:
     not ours, for collision checks: (cidr, device). ``mtu_bytes`` is the underlay interface's.
     ``vxlans`` are vxlan devices of others: (name, VNI, port). ``candidates`` is all that could be
     the underlay: (interface name, its address, its MTU). ``makeshift`` are the families for which
-    nothing better was found: no default route of their own leads over the chosen one.
+    nothing better was found: no default route of their own leads over the chosen one. ``lost`` are
+    those whose address is gone, and kept until there is another. ``down`` are the interfaces among
+    the candidates that are not up.
     """
 
     underlay: Mapping[Family, tuple[str, IPInterface]] = field(
@@ -69,6 +71,8 @@ class HostFacts:
     vxlans: tuple[tuple[str, int, int], ...] = ()
     candidates: tuple[tuple[str, IPInterface, int], ...] = ()
     makeshift: frozenset[Family] = frozenset()
+    lost: frozenset[Family] = frozenset()
+    down: frozenset[str] = frozenset()
 
     def underlay_address(self, family: Family) -> IPAddress | None:
         """Return this host's underlay address of one family, if it has one."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.views import card, default_route, iface, ip, net
 
-from netloom.core.underlay import facts, steady
+from netloom.core.underlay import facts, problems, steady
 from netloom.model.errors import InvalidConfig
 from netloom.model.kernel import Address, KernelObject, Link, Route, Vxlan
 from netloom.model.view import HostFacts
@@ -223,3 +223,20 @@ def test_a_family_that_comes_anew_is_taken():
     both = card("ens32", "192.168.26.71/24", "2001:db8::1/64")
     now = steady(facts([*ENS32, WAY32]), facts([*both, WAY32]))
     assert set(now.underlay) == {4, 6}
+
+
+# --- problems: what a person should look at
+
+
+def test_an_underlay_that_is_there_and_up_is_no_problem():
+    assert list(problems(BEFORE)) == []
+
+
+def test_an_address_that_is_gone_and_an_interface_that_is_down_are_named():
+    gone = steady(BEFORE, facts([ENS33[0]]))
+    (problem,) = problems(gone)
+    assert problem.text == "the address 192.168.30.71 of ens33 is gone"
+    assert "ens33" in problem.remedy
+    assert list(problems(steady(gone, BEFORE))) == [], "once it is back nothing is wrong"
+    down = facts([replace(ENS33[0], up=False), ENS33[1]])
+    assert [problem.text for problem in problems(down)] == ["ens33 is down"]
