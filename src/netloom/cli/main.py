@@ -43,6 +43,7 @@ VERBS: dict[str, Verb] = {
     "network": Verb("network", "Show, create, change and delete networks."),
     "host": Verb("host", "Show the hosts, and forget those that are gone."),
     "ipam": Verb("ipam", "Show, check, release and reserve addresses."),
+    "docker-opts": Verb("docker_opts", "Tell Docker's daemon of this host's block."),
     "ping": Verb("ping", "Show who reaches whom, between hosts and between containers."),
     "lab": Verb("lab", "Lay out several hosts on this machine, to learn and to try."),
     "demo": Verb("demo", "Show it all in a lab: traffic, tables, the wire, damage and repair."),
@@ -80,7 +81,7 @@ class Verbs(click.Group):
             if error.name != module:
                 raise
             raise click.UsageError(f"{cmd_name!r} is not part of netloom {__version__}") from None
-        command = getattr(loaded, cmd_name)
+        command = getattr(loaded, cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command), f"{module}.{cmd_name} is no command"
         return command
 
