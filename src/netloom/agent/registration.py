@@ -14,11 +14,13 @@ from types import MappingProxyType
 
 from netloom.core.backends.table import BACKENDS
 from netloom.core.desired import Desired
+from netloom.core.ipam.blocks import within
 from netloom.core.moving import finished
 from netloom.model.datastore import Compare, Put, Store, Transaction
 from netloom.model.errors import Conflict
 from netloom.model.host import Block, Host
-from netloom.model.keys import alive_key, host_key, network_key
+from netloom.model.keys import alive_key, block_key, host_key, network_key
+from netloom.model.network import Network
 from netloom.model.view import Cluster, HostFacts, Problem
 from netloom.reconcile import claims
 
@@ -127,9 +129,10 @@ class Registration:
         self, store: Store, cluster: Cluster, facts: HostFacts, applied: Desired | None
     ) -> list[Problem]:
         wanted = self.record(cluster, facts, applied)
-        if cluster.hosts.get(self.host_id) != wanted:
-            entry = store.get(host_key(self.host_id))
-            put = Put(host_key(self.host_id), json.dumps(wanted.render()).encode())
+        key = host_key(self.host_id)
+        if key in cluster.standing or cluster.hosts.get(self.host_id) != wanted:
+            entry = store.get(key)
+            put = Put(key, json.dumps(wanted.render()).encode())
             compare = Compare(put.key, entry.mod_revision if entry else 0)
             if entry is None or entry.value != put.value:
                 store.commit(Transaction((put,), (compare,)))
@@ -159,6 +162,7 @@ class Registration:
             ]
             if not all(block.confirmed for block in held):
                 claims.settle(store, network, self.host_id)  # a run that died left it pending
+            problems += self._put_back(store, cluster, network, held)
             if network.addressing.mode != "host-block":
                 continue
             own = [block.cidr for block in held if block.confirmed]
@@ -176,6 +180,23 @@ class Registration:
                     problems.append(
                         Problem("error", f"network {network.name}", str(error), error.hint)
                     )
+        return problems
+
+    def _put_back(
+        self, store: Store, cluster: Cluster, network: Network, held: list[Block]
+    ) -> list[Problem]:
+        """Claim anew the blocks that a restored store has forgotten: containers have them."""
+        problems = []
+        for block in held:
+            pool = next((p for p in network.pools if within(block.cidr, p.cidr)), None)
+            forgotten = block_key(network.name, block.cidr) in cluster.standing
+            if pool is None or not forgotten or not block.confirmed:
+                continue
+            try:
+                claims.claim(store, claims.Search(network, pool, self.host_id, only=block.cidr))
+                _log.info("put block %s of network %s back", block.cidr, network.name)
+            except Conflict as error:
+                problems.append(Problem("error", f"network {network.name}", str(error), error.hint))
         return problems
 
 
