@@ -68,13 +68,23 @@ def lab() -> None:
 @click.option("--bare", is_flag=True, help="Start no agents: to do their work by hand.")
 @click.option(
     "--store",
-    type=click.Choice(["sqlite"]),
+    type=click.Choice(["sqlite", "etcd"]),
     default="sqlite",
     show_default=True,
     help="What holds the cluster's state.",
 )
+@click.option(
+    "--members", type=click.IntRange(1, 9), help="Start this many members of etcd.  [default: 1]"
+)
 def up(
-    file: str | None, *, name: str, hosts: int | None, bare: bool, store: str, **choices: Any
+    file: str | None,
+    *,
+    name: str,
+    hosts: int | None,
+    bare: bool,
+    store: str,
+    members: int | None,
+    **choices: Any,
 ) -> None:
     """Bring a lab up: hosts h1, h2, … on one segment, or the topology of FILE.
 
@@ -86,13 +96,21 @@ def up(
 
     if file and (hosts is not None or any(choices.values())):
         raise click.UsageError("FILE already says what the lab has: leave out --hosts and networks")
+    if members and store != "etcd":
+        raise click.UsageError("--members is about etcd: add --store etcd")
     if file:
         document = load_document(file)
     else:
         document = default_document(3 if hosts is None else hosts, network_of(**choices))
     began = time.monotonic()
     with terminable():
-        made = Lab.up(document, name=name, run_agents=not bare, progress=say)
+        made = Lab.up(
+            document,
+            name=name,
+            run_agents=not bare,
+            etcd_members=(members or 1) if store == "etcd" else 0,
+            progress=say,
+        )
     say(f"lab {name} is up after {time.monotonic() - began:.1f} s")
     click.echo(_table([made.describe()]))
     first = made.hosts[0].name

@@ -20,7 +20,7 @@ from typing import Any
 
 from netloom.drivers.cni import build
 from netloom.kernel import namespaces
-from netloom.lab import processes, record, wiring
+from netloom.lab import etcd, processes, record, wiring
 from netloom.lab.processes import MARK, Process
 from netloom.lab.waiting import wait_until
 from netloom.model.errors import Conflict, Unavailable
@@ -64,13 +64,12 @@ class Home:
 
     def settings(self) -> dict[str, str]:
         """Return the ``NETLOOM_*`` variables that make a command one of this host."""
-        store = record.directory(self.lab) / "store" / "cluster.db"
         return {
             "NETLOOM_CONFIG": str(self.directory / "netloom.yaml"),
             "NETLOOM_STATE_DIR": str(self.directory / "state"),
             "NETLOOM_RUN_DIR": str(self.directory / "run"),
             "NETLOOM_SOCKET": str(self.socket),
-            "NETLOOM_DATASTORE": f"sqlite://{store}",
+            "NETLOOM_DATASTORE": datastore(self.lab),
             "NETLOOM_HOST_ID": self.host,
             "NETLOOM_HOST_NAME": self.host,
             MARK: f"{self.lab}/{self.host}",
@@ -95,6 +94,14 @@ class Home:
         data = record.read_json(self.directory / "agent.json")
         process = Process.parse(data) if data else None
         return process if process and process.alive else None
+
+
+def datastore(lab: str) -> str:
+    """Return the URL of the lab's common store, as its hosts reach it."""
+    members = etcd.members(lab)
+    if members:
+        return etcd.datastore_url(members)
+    return f"sqlite://{record.directory(lab) / 'store' / 'cluster.db'}"
 
 
 def start(home: Home) -> Process:

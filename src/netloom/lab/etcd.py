@@ -1,11 +1,4 @@
-"""etcd members for a lab: how one is started, and what a cluster of them is called.
-
-::
-
-    members = plan_members(["10.99.0.11", "10.99.0.12", "10.99.0.13"], Path("/tmp/x"))
-    for member in members:
-        place.popen(member.command(members))
-    url = datastore_url(members)
+"""etcd members as a lab's store: started in namespaces of their own on the lab's first segment.
 
 Data that a lab throws away is never waited for on the disk (``--unsafe-no-fsync``); heartbeats come
 fast, so that a new leader is elected within a second.
@@ -13,12 +6,30 @@ fast, so that a new leader is elected within a second.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import shutil
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from netloom.kernel import namespaces
+from netloom.lab import processes, record, wiring
+from netloom.lab.names import port_name
+from netloom.lab.processes import MARK
+from netloom.lab.topology import Topology
+from netloom.lab.waiting import wait_until
+from netloom.model.addr import IPNetwork
+from netloom.model.datastore import Store
+from netloom.model.errors import InvalidConfig, Unavailable
+from netloom.store.etcd.store import EtcdStore
+from netloom.store.etcd.url import Endpoint
+
 CLIENT_PORT, PEER_PORT = 2379, 2380
 HEARTBEAT_MS, ELECTION_MS = 50, 500
+PATIENCE_S = 30.0
+_CARD = "eth0"
+_FIRST_HOST = 240  # the members' addresses are the segment's .241 and so on
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +43,13 @@ class Member:
     @property
     def endpoint(self) -> str:
         """Return where clients reach it."""
-        return f"{self.address}:{CLIENT_PORT}"
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{CLIENT_PORT}"
 
     @property
     def peer_url(self) -> str:
         """Return where the other members reach it."""
-        return f"http://{self.address}:{PEER_PORT}"
+        return f"http://{self.endpoint.removesuffix(str(CLIENT_PORT))}{PEER_PORT}"
 
     def command(self, members: Sequence[Member], *, tls: Sequence[str] = ()) -> list[str]:
         """Return the command that starts it as one of ``members``.
@@ -73,3 +85,107 @@ def initial_cluster(members: Sequence[Member]) -> str:
 def datastore_url(members: Sequence[Member]) -> str:
     """Return the URL that agents are given."""
     return "etcd://" + ",".join(member.endpoint for member in members)
+
+
+def build(lab: str, topology: Topology, size: int) -> None:
+    """Give the lab ``size`` members and start them; return when they serve.
+
+    Raises InvalidConfig when etcd is not installed or the segment has no room, Unavailable.
+    """
+    if not shutil.which("etcd"):
+        raise InvalidConfig(
+            "the command 'etcd' is not installed", hint="apt-get install etcd-server"
+        )
+    segment = topology.segments[0]
+    subnet = segment.subnets[0]
+    addresses = [_address(subnet, number) for number in range(1, size + 1)]
+    directory = record.directory(lab) / "etcd"
+    directory.mkdir(mode=0o700)
+    record.write_json(directory / "members.json", addresses)
+    switch = wiring.namespace(lab, segment.name)
+    for member in members(lab):
+        netns = wiring.namespace(lab, member.name)
+        wiring.make_namespace(netns)
+        port = port_name(member.name, _CARD)
+        lines = [
+            f"link add {port} type veth peer name {_CARD} netns {netns}",
+            f"link set {port} master {wiring.BRIDGE} addrgenmode none up",
+        ]
+        wiring.ip(switch, lines)
+        nodad = " nodad" if subnet.version == 6 else ""
+        lines = [
+            f"address add {member.address}/{subnet.prefixlen} dev {_CARD}{nodad}",
+            f"link set {_CARD} up",
+        ]
+        lines += [f"route add default via {via}" for via in segment.gateways]
+        wiring.ip(netns, lines)
+    start(lab)
+
+
+def members(lab: str) -> tuple[Member, ...]:
+    """Return the lab's members; none when its store is another."""
+    directory = record.directory(lab) / "etcd"
+    return plan_members(record.read_json(directory / "members.json") or [], directory)
+
+
+def start(lab: str, *names: str) -> None:
+    """Start those of ``names`` (all by default) that do not run; wait until the cluster serves."""
+    everyone = members(lab)
+    for member in everyone:
+        if (names and member.name not in names) or _running(lab, member):
+            continue
+        netns = namespaces.path(wiring.namespace(lab, member.name))
+        argv = ["nsenter", f"--net={netns}", *member.command(everyone)]
+        log = member.data.with_suffix(".log")
+        processes.start_detached(argv, _environment(lab, member), log)
+    wait_until(lambda: _serves(lab), deadline_s=PATIENCE_S, what="the lab's etcd to serve")
+
+
+def kill(lab: str, *names: str) -> None:
+    """End the members called ``names`` (all by default) as a power cut would."""
+    for member in members(lab):
+        if not names or member.name in names:
+            processes.end(_running(lab, member))
+
+
+def open_store(lab: str) -> Store:
+    """Open the lab's store from outside: connections are made in the first member's namespace."""
+    everyone = members(lab)
+    inside = namespaces.path(wiring.namespace(lab, everyone[0].name))
+
+    def dial(endpoint: Endpoint, timeout_s: float) -> socket.socket:
+        address = (endpoint.host, endpoint.port)
+        return namespaces.in_namespace(inside, lambda: socket.create_connection(address, timeout_s))
+
+    return EtcdStore(datastore_url(everyone), dial=dial)
+
+
+def _address(subnet: IPNetwork, number: int) -> str:
+    address = subnet.network_address + _FIRST_HOST + number
+    if address not in subnet:
+        raise InvalidConfig(f"segment {subnet} has no room for etcd: {address} is outside of it")
+    return str(address)
+
+
+def _serves(lab: str) -> bool:
+    try:
+        open_store(lab).close()
+    except Unavailable:
+        return False
+    return True
+
+
+def _running(lab: str, member: Member) -> list[processes.Process]:
+    mark = f"{MARK}={lab}/{member.name}".encode()
+    return [process for process in processes.members(lab) if mark in _environ(process.pid)]
+
+
+def _environ(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _environment(lab: str, member: Member) -> Mapping[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath), MARK: f"{lab}/{member.name}"}

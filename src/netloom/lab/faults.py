@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from netloom.lab import agents, record, wiring
+from netloom.lab import agents, etcd, record, wiring
 from netloom.lab.agents import Home
 from netloom.lab.topology import Topology
 from netloom.model.errors import Conflict, InvalidConfig
@@ -75,10 +75,13 @@ def inflict(lab: str, topology: Topology, target: str, name: str) -> str:
 
 
 def stop_store(lab: str) -> None:
-    """Move the store's directory away, with all its files at once.
+    """Move the store's directory away, with all its files at once; kill etcd's members, if any.
 
     A plain file takes its place: an agent that starts meanwhile must not begin a new, empty store.
     """
+    if etcd.members(lab):
+        etcd.kill(lab)
+        return
     place = record.directory(lab) / "store"
     if place.is_dir():
         place.rename(place.with_name("store.away"))
@@ -88,6 +91,9 @@ def stop_store(lab: str) -> None:
 
 def start_store(lab: str) -> None:
     """Undo :func:`stop_store`."""
+    if etcd.members(lab):
+        etcd.start(lab)
+        return
     place = record.directory(lab) / "store"
     away = place.with_name("store.away")
     if not away.exists():

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from netloom.core import definition
-from netloom.lab import agents, faults, listing, record, teardown, wiring
+from netloom.lab import agents, etcd, faults, listing, record, teardown, wiring
 from netloom.lab.agents import Home
 from netloom.lab.host import SETTLE_PATIENCE_S, LabHost
 from netloom.lab.names import parse_lab_name
@@ -27,7 +27,7 @@ from netloom.lab.place import Place
 from netloom.lab.processes import Process, myself
 from netloom.lab.record import BUILDING, UP, Record
 from netloom.lab.topology import Container, Node, Topology
-from netloom.model.datastore import Put, Transaction
+from netloom.model.datastore import Put, Store, Transaction
 from netloom.model.errors import Conflict, InvalidConfig, NotPermitted, Unavailable
 from netloom.model.fields import nearest
 from netloom.model.host import Block
@@ -55,10 +55,12 @@ class Lab:
         name: str,
         owner: Process | None = None,
         run_agents: bool = True,
+        etcd_members: int = 0,
         progress: Progress = lambda text: None,
     ) -> Lab:
         """Bring a lab up and return when every agent is ready; on any error nothing remains.
 
+        The hosts' common store is a SQLite file, or etcd if it is given members.
         ``owner``: when that process is dead, :func:`netloom.lab.teardown.sweep` takes the lab
         down. Raises Conflict when the name is taken, InvalidConfig, NotPermitted, Unavailable.
         """
@@ -72,7 +74,8 @@ class Lab:
         try:
             _refuse_leftovers(name)
             lab = cls(draft)
-            lab._build(topology, run_agents=run_agents, progress=progress)
+            lab._lay_out(topology, etcd_members, progress)
+            lab._fill(topology, run_agents=run_agents, progress=progress)
             lab.record = replace(draft, phase=UP, owner=owner)
             record.write_json(record.directory(name) / "lab.json", lab.record.render())
         except BaseException:
@@ -153,8 +156,10 @@ class Lab:
         finally:
             store.close()
 
-    def store(self) -> SqliteStore:
+    def store(self) -> Store:
         """Open the hosts' common store; the caller closes it."""
+        if etcd.members(self.name):
+            return etcd.open_store(self.name)
         return SqliteStore(str(record.directory(self.name) / "store" / "cluster.db"))
 
     def settle(self, patience_s: float = SETTLE_PATIENCE_S) -> None:
@@ -176,7 +181,7 @@ class Lab:
         """Take the lab down; repeats are safe."""
         teardown.down(self.name)
 
-    def _build(self, topology: Topology, *, run_agents: bool, progress: Progress) -> None:
+    def _lay_out(self, topology: Topology, etcd_members: int, progress: Progress) -> None:
         kinds = (("host", topology.hosts), ("router", topology.routers))
         counts = [_count(word, len(nodes)) for word, nodes in kinds if nodes]
         progress(f"{', '.join(counts)}, {_count('segment', len(topology.segments))}")
@@ -184,6 +189,11 @@ class Lab:
         wiring.wire(self.name, topology)
         for host in self.hosts:
             host.home.make(host.node.agent)
+        if etcd_members:
+            progress(f"etcd, {_count('member', etcd_members)}")
+            etcd.build(self.name, topology, etcd_members)
+
+    def _fill(self, topology: Topology, *, run_agents: bool, progress: Progress) -> None:
         for network in topology.networks:
             progress(f"network {network.name}: {_summary(network)}")
             self.set_network(network.render())

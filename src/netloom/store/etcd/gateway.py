@@ -18,7 +18,7 @@ from netloom.model.errors import Unavailable
 from netloom.store.etcd import refusals, tls
 from netloom.store.etcd.refusals import Refusal
 from netloom.store.etcd.stream import LineStream
-from netloom.store.etcd.transport import Connections, Lost, Unreached
+from netloom.store.etcd.transport import Connections, Dial, Lost, Unreached, dial
 from netloom.store.etcd.url import Endpoint, EtcdUrl
 
 #: No further member is asked when a call has taken so long.
@@ -49,9 +49,9 @@ class Answer:
 class Gateway:
     """The members behind one URL. Raises InvalidConfig, NotPermitted for the URL's files."""
 
-    def __init__(self, url: EtcdUrl) -> None:
+    def __init__(self, url: EtcdUrl, dial: Dial = dial) -> None:
         self.url = url
-        self._connections = Connections(tls.make_context(url.tls) if url.tls else None)
+        self._connections = Connections(tls.make_context(url.tls) if url.tls else None, dial)
         self._token = ""
         self._authenticating = threading.Lock()
         self._first = url.endpoints[0]

@@ -13,6 +13,7 @@ from netloom.store.etcd import refusals
 from netloom.store.etcd.gateway import Answer, Gateway
 from netloom.store.etcd.identity import FIRST_EPOCH, Identity
 from netloom.store.etcd.refusals import Refusal
+from netloom.store.etcd.transport import Dial, dial
 from netloom.store.etcd.url import parse_url
 from netloom.store.etcd.watch import EtcdWatch
 from netloom.store.etcd.wire import Keyspace
@@ -26,13 +27,14 @@ _ATTEMPTS = 3
 class EtcdStore:
     """A store at the endpoints of ``url`` (see ``url.py``).
 
+    ``dial`` makes its connections, for callers that are elsewhere than the endpoints' network.
     Raises InvalidConfig, NotPermitted, and Unavailable when no endpoint answers.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, dial: Dial = dial) -> None:
         parsed = parse_url(url)
         self._keys = Keyspace(parsed.prefix)
-        self._gateway = Gateway(parsed)
+        self._gateway = Gateway(parsed, dial)
         self._watches: weakref.WeakSet[EtcdWatch] = weakref.WeakSet()
         self._listed: dict[str, int] = {}
         try:

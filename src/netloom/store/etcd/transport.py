@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from netloom.model.errors import Unavailable
 from netloom.store.etcd import tls
@@ -35,11 +35,21 @@ class Lost(Exception):
     """The connection failed after the request was sent: its outcome is unknown."""
 
 
+#: Makes a TCP connection within so many seconds. Raises OSError.
+Dial = Callable[[Endpoint, float], socket.socket]
+
+
+def dial(endpoint: Endpoint, timeout_s: float) -> socket.socket:
+    """Connect from where this thread is."""
+    return socket.create_connection((endpoint.host, endpoint.port), timeout_s)
+
+
 class Connections:
     """The open connections of one store, to all of its endpoints."""
 
-    def __init__(self, context: ssl.SSLContext | None) -> None:
+    def __init__(self, context: ssl.SSLContext | None, dial: Dial = dial) -> None:
         self._context = context
+        self._dial = dial
         self._mutex = threading.Lock()
         self._idle: dict[Endpoint, list[http.client.HTTPConnection]] = {}
         self._closed = False
@@ -75,7 +85,7 @@ class Connections:
             if self._closed:
                 raise Unavailable("the etcd store was closed")
         try:
-            plain = socket.create_connection((endpoint.host, endpoint.port), CONNECT_S)
+            plain = self._dial(endpoint, CONNECT_S)
         except OSError as error:
             raise Unreached(_reason(error, endpoint)) from None
         try:

@@ -1,0 +1,261 @@
+"""Agents on etcd, and etcd hurt in every way: containers talk on, agents converge by themselves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from netloom.lab import etcd, wiring
+from netloom.lab.documents import default_document
+from netloom.lab.host import LabHost
+from netloom.lab.lab import Lab
+from netloom.lab.processes import myself
+from netloom.lab.traffic import Pings
+from netloom.lab.waiting import wait_until
+from netloom.model.datastore import Entry
+from netloom.model.keys import BLOCKS, CLUSTER, HOSTS, alive_key
+
+pytestmark = pytest.mark.skipif(not shutil.which("etcd"), reason="etcd-server is not installed")
+PATIENCE_S = 60.0
+_BLACK_HOLE = """
+table inet hole {
+  chain in { type filter hook input priority -300; tcp sport 2379 drop; }
+  chain out { type filter hook output priority -300; tcp dport 2379 drop; }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def standing(lab_names: Iterator[str]) -> Iterator[Lab]:
+    document = default_document(hosts=2, network={"name": "default", "preset": "flannel"})
+    with Lab.up(document, name=next(lab_names), owner=myself(), etcd_members=3) as lab:
+        lab.host("h1").run("a")
+        lab.host("h2").run("b")
+        yield lab
+
+
+@pytest.fixture
+def lab(standing: Lab) -> Iterator[Lab]:
+    """The lab, in step before and after."""
+    in_step(standing)
+    yield standing
+    for host in standing.hosts:
+        host.exec(["nft", "delete", "table", "inet", "hole"], check=False)
+    etcd.start(standing.name)
+    in_step(standing)
+
+
+def in_step(lab: Lab) -> None:
+    """Wait until each agent is connected, ready, and its kernel holds the newest revision."""
+    for host in lab.hosts:
+        wait_until(
+            lambda host=host: state(host) == "connected" and host.status()["ready"],  # type: ignore[misc]
+            deadline_s=PATIENCE_S,
+            what=f"{host.name} to be connected and ready",
+        )
+    lab.settle(PATIENCE_S)
+    for host in lab.hosts:
+        wait_until(
+            lambda host=host: not host.json(["netloom", "plan", "-o", "json"])["changes"],  # type: ignore[misc]
+            deadline_s=PATIENCE_S,
+            what=f"{host.name} to have nothing to do",
+        )
+
+
+def state(host: LabHost) -> str:
+    return str(host.status()["store"]["state"])
+
+
+def pings(lab: Lab) -> Pings:
+    a, b = lab.host("h1").container("a"), lab.host("h2").container("b")
+    return Pings(a, b.address, 0.01)
+
+
+def entries(lab: Lab, prefix: str) -> dict[str, Entry]:
+    store = lab.store()
+    try:
+        return {entry.key: entry for entry in store.list(prefix).entries}
+    finally:
+        store.close()
+
+
+def values(lab: Lab, prefix: str) -> dict[str, bytes]:
+    return {key: entry.value for key, entry in entries(lab, prefix).items()}
+
+
+def etcdctl(lab: Lab, member: etcd.Member, *arguments: str) -> str:
+    """Run etcdctl at a member's place, as an operator would."""
+    netns = wiring.namespace(lab.name, member.name)
+    return subprocess.run(
+        ["ip", "netns", "exec", netns, "etcdctl", "--endpoints", member.endpoint, *arguments],
+        env={"ETCDCTL_API": "3", "PATH": "/usr/bin:/usr/sbin:/sbin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def restore(lab: Lab, snapshot: Path) -> None:
+    """Put a snapshot in the place of all members' data, as after a disaster."""
+    members = etcd.members(lab.name)
+    etcd.kill(lab.name)
+    for member in members:
+        shutil.rmtree(member.data)
+        etcdctl(
+            lab, member, "snapshot", "restore", str(snapshot),
+            "--name", member.name, "--data-dir", str(member.data),
+            "--initial-cluster", etcd.initial_cluster(members),
+            "--initial-cluster-token", "netloom",
+            "--initial-advertise-peer-urls", member.peer_url,
+        )  # fmt: skip
+    etcd.start(lab.name)
+
+
+def leader(lab: Lab) -> str:
+    """Return the name of the member that leads."""
+    for member in etcd.members(lab.name):
+        done = etcdctl(lab, member, "endpoint", "status", "-w", "json")
+        status = json.loads(done)[0]["Status"]
+        if status["leader"] == status["header"]["member_id"]:
+            return member.name
+    raise AssertionError("nobody leads")
+
+
+def test_a_killed_leader_is_not_noticed_by_containers(lab: Lab) -> None:
+    before = values(lab, CLUSTER)
+    with pings(lab) as running:
+        etcd.kill(lab.name, leader(lab))
+        lab.host("h1").run("after-leader")
+        in_step(lab)
+    assert running.lost == 0
+    assert values(lab, BLOCKS) == {k: v for k, v in before.items() if k.startswith(BLOCKS)}
+
+
+def test_a_lost_majority_is_a_line_in_status_and_nothing_else(lab: Lab) -> None:
+    """A container that starts meanwhile is attached; when the majority is back all converge."""
+    before = values(lab, BLOCKS)
+    h1 = lab.host("h1")
+    with pings(lab) as running:
+        etcd.kill(lab.name, "etcd1", "etcd2")
+        for host in lab.hosts:
+            wait_until(
+                lambda host=host: state(host) == "away",  # type: ignore[misc]
+                deadline_s=PATIENCE_S,
+                what=f"{host.name} to notice",
+            )
+        said = h1.status()["store"]["error"]
+        for member in etcd.members(lab.name):
+            assert member.endpoint in said
+        assert h1.run("meanwhile").pings(lab.host("h2").container("b").address)
+        etcd.start(lab.name)
+        in_step(lab)
+    assert running.lost == 0
+    assert values(lab, BLOCKS) == before
+
+
+def test_a_whole_cluster_that_restarts_changes_nothing(lab: Lab) -> None:
+    before = values(lab, CLUSTER)
+    with pings(lab) as running:
+        lab.fault("store", "stop-store")
+        lab.fault("store", "start-store")
+        in_step(lab)
+    assert running.lost == 0
+    assert values(lab, CLUSTER) == before
+
+
+def test_a_black_hole_between_an_agent_and_etcd_is_noticed_and_survived(lab: Lab) -> None:
+    """No connection is reset, so only silence tells; the other host does not notice at all."""
+    h1 = lab.host("h1")
+    with pings(lab) as running:
+        subprocess.run(h1.command(["nft", "-f", "-"]), input=_BLACK_HOLE, text=True, check=True)
+        wait_until(lambda: state(h1) == "away", deadline_s=PATIENCE_S, what="h1 to notice")
+        assert state(lab.host("h2")) == "connected"
+        assert h1.run("in-the-dark").pings(lab.host("h2").container("b").address)
+        h1.exec(["nft", "delete", "table", "inet", "hole"])
+        in_step(lab)
+    assert running.lost == 0
+
+
+def test_a_lease_that_is_revoked_under_an_agent_is_granted_anew(lab: Lab) -> None:
+    key = alive_key("h1")
+    blocks = values(lab, BLOCKS)
+    old = entries(lab, key)[key].lease
+    assert old
+    store = lab.store()
+    store.revoke(old)
+    assert store.get(key) is None
+
+    def back() -> bool:
+        entry = store.get(key)
+        return entry is not None and entry.lease not in (0, old)
+
+    wait_until(back, deadline_s=PATIENCE_S, what="the key under a new lease")
+    store.close()
+    assert values(lab, BLOCKS) == blocks
+
+
+def test_a_snapshot_that_is_restored_takes_no_route_and_gives_no_block_twice(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """What came after the snapshot is put back by those who hold it, and status says it."""
+    h1, h2 = lab.host("h1"), lab.host("h2")
+    blocks = values(lab, BLOCKS)
+    snapshot = tmp_path / "snapshot"
+    first = etcd.members(lab.name)[0]
+    etcdctl(lab, first, "snapshot", "save", str(snapshot))
+    later = {
+        "name": "later",
+        "pools": ["10.77.0.0/16"],
+        "backend": "host-gw",
+        "attachment": {"type": "bridge", "bridge": "cni1"},
+    }
+    lab.set_network(later)
+    in_step(lab)
+    with pings(lab) as running:
+        restore(lab, snapshot)
+        for host in (h1, h2):
+            wait_until(
+                lambda host=host: "restored" in json.dumps(host.status()["problems"]),  # type: ignore[misc]
+                deadline_s=PATIENCE_S,
+                what=f"{host.name} to say what happened",
+            )
+        wait_until(
+            lambda: values(lab, BLOCKS).items() >= blocks.items(),
+            deadline_s=PATIENCE_S,
+            what="the blocks of both hosts",
+        )
+        assert h1.run("after-restore").pings(h2.container("b").address)
+    assert running.lost == 0
+    assert set(values(lab, HOSTS)) == {f"{HOSTS}h1", f"{HOSTS}h2"}
+
+
+def test_a_snapshot_of_before_the_hosts_came_gives_each_its_own_block_again(
+    lab_up: Callable[..., Lab], tmp_path: Path
+) -> None:
+    """The store has forgotten every block; the containers' hosts have not."""
+    document = default_document(hosts=3, network={"name": "default", "preset": "flannel"})
+    lab = lab_up(document, etcd_members=1, run_agents=False)
+    snapshot = tmp_path / "snapshot"
+    etcdctl(lab, etcd.members(lab.name)[0], "snapshot", "save", str(snapshot))
+    for host in lab.hosts:
+        host.start_agent()
+    lab.host("h1").run("a")
+    lab.host("h2").run("b")
+    in_step(lab)
+    blocks = owners(lab)
+    assert len(blocks) == 3
+    with pings(lab) as running:
+        restore(lab, snapshot)
+        wait_until(lambda: owners(lab) == blocks, deadline_s=PATIENCE_S, what="the same blocks")
+        in_step(lab)
+    assert running.lost == 0
+
+
+def owners(lab: Lab) -> dict[str, str]:
+    """Return who holds which block."""
+    return {key: json.loads(value)["host"] for key, value in values(lab, BLOCKS).items()}
