@@ -189,6 +189,32 @@ def test_an_agent_without_a_capability_says_which_and_where_to_get_it(
     assert well(host)
 
 
+@pytest.mark.parametrize(("flag", "key"), [("--state-dir", "stateDir"), ("--run-dir", "runDir")])
+@pytest.mark.parametrize(
+    ("place", "code", "words"),
+    [
+        ("/proc/no/such", 3, "cannot be made"),
+        ("/dev/null/below", 3, "cannot be made"),
+        ("{disk}/read-only/below", 5, "cannot be made"),
+        ("{disk}/file", 3, "is not a folder"),
+    ],
+)
+def test_an_agent_whose_folder_cannot_be_made_names_it_and_ends(
+    lab_up: LabUp, tmp_path: Path, flag: str, key: str, place: str, code: int, words: str
+) -> None:
+    host = lab_up(default_document(hosts=1), run_agents=False).host("h1")
+    (tmp_path / "read-only").mkdir()
+    (tmp_path / "file").touch()
+    mount = f"mount -t tmpfs -o ro tmpfs {tmp_path}/read-only && exec "
+    path = place.format(disk=tmp_path)
+    script = f"{mount} netloom agent {flag} {path}"
+    said = run(host, "unshare", "-m", "--propagation", "private", "sh", "-c", script)
+    assert said.returncode == code, said.stderr
+    assert said.stderr.startswith(f"error: {key}: {path} {words}")
+    assert "hint: " in said.stderr
+    assert len(said.stderr.splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     "verb",
     [

@@ -7,6 +7,7 @@ about networks: the parts do, each in its own module.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -33,7 +34,7 @@ from netloom.kernel import preflight
 from netloom.kernel.compose import HostKernel
 from netloom.kernel.firewalls import OtherFirewalls
 from netloom.model.endpoint import Endpoint
-from netloom.model.errors import NetloomError
+from netloom.model.errors import InvalidConfig, NetloomError, NotPermitted, Unavailable
 from netloom.model.status import Status
 from netloom.model.view import Problem
 from netloom.reconcile.loop import Turn
@@ -67,8 +68,8 @@ class Agent:
         """
         settings = self.settings
         preflight.require(preflight.missing_rights())
-        _make_private(settings.state_dir)
-        _make_private(settings.run_dir)
+        _make_private(settings.state_dir, "stateDir")
+        _make_private(settings.run_dir, "runDir")
         self._lock.take()
         self.journal = SqliteStore(str(settings.state_dir / "journal.db"))
         self.book = AddressBook(self.journal)
@@ -236,5 +237,24 @@ class Agent:
                 self.book.release(endpoint.handle)
 
 
-def _make_private(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+def _make_private(directory: Path, field: str) -> None:
+    """Make a folder of the agent's own. Raises InvalidConfig, NotPermitted, Unavailable."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except FileExistsError:
+        raise InvalidConfig(
+            f"{field}: {directory} is not a folder",
+            field=field,
+            value=str(directory),
+            hint="name another place, or move that file away",
+        ) from None
+    except OSError as error:
+        text = f"{field}: {directory} cannot be made: {error.strerror}"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "name a place that root may write to"
+            raise NotPermitted(text, hint=hint) from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable(text, hint="free some space there") from None
+        raise InvalidConfig(
+            text, field=field, value=str(directory), hint="name another place"
+        ) from None

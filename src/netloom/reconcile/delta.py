@@ -209,7 +209,8 @@ def _taken(want: KernelObject, have: KernelObject) -> Problem:
             "error",
             f"link {want.name}",
             f"a link of this name is there and is not ours: {describe(have)}",
-            f"remove it (ip link del {want.name}) or give the network another device name",
+            "give the network another device name, or, if nobody needs that link, "
+            f"remove it (ip link del {want.name})",
         )
     return Problem(
         "error",
