@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 #: The ports by which VXLAN is recognised: Linux's and flannel's, and IANA's.
 VXLAN_PORTS = (8472, 4789)
+#: The port of backend udp, flannel's: a datagram is an IPv4 packet and nothing else.
+UDP_TUNNEL_PORT = 8285
 PATIENCE_S = 10.0
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
 _PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6"}
@@ -49,8 +51,8 @@ _ICMP = {
 class Frame:
     """One frame. Addresses are None for what is neither IP nor ARP.
 
-    ``what`` is the protocol in words; ``ports`` is (0, 0) where there are none. ``vni`` and
-    ``inner`` are those of a VXLAN packet.
+    ``what`` is the protocol in words; ``ports`` is (0, 0) where there are none. ``vni`` is that of
+    a VXLAN packet, ``inner`` what is in a tunnel's packet: where that is no frame, without MACs.
     """
 
     source_mac: str
@@ -68,7 +70,8 @@ class Frame:
         ends = f"{self.source} → {self.destination}" if self.source else self.source_mac
         if self.inner is None:
             return f"{ends} {self.what}"
-        return f"{ends} VXLAN vni {self.vni} [ {self.inner} ]"
+        tunnel = "UDP" if self.vni is None else f"VXLAN vni {self.vni}"
+        return f"{ends} {tunnel} [ {self.inner} ]"
 
 
 class Capture:
@@ -199,7 +202,12 @@ def _transport(
     if protocol == 17 and ports[1] in VXLAN_PORTS and len(payload) >= 8 + 8 + 14:
         vni = int.from_bytes(payload[12:15], "big")
         return Frame(*ethernet, "VXLAN", *ends, ttl, ports, vni, decode(payload[16:]))
-    return Frame(*ethernet, f"{what} {ports[0]} → {ports[1]}", *ends, ttl, ports)
+    inner = None
+    if protocol == 17 and ports[1] == UDP_TUNNEL_PORT and len(payload) >= 8 + 20:
+        packet = payload[8:]
+        inner = _ipv4("", "", len(packet), packet) if packet[0] >> 4 == 4 else None
+    words = f"{what} {ports[0]} → {ports[1]}"
+    return Frame(*ethernet, words, *ends, ttl, ports, inner=inner)
 
 
 def _mac(data: bytes) -> str:

@@ -8,12 +8,11 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from netloom.kernel.namespaces import identity
-from netloom.kernel.udp import build
 from netloom.model.errors import Conflict, KernelRejected, NetloomError, NotPermitted
 from netloom.model.kernel import UdpProxy, describe
 
@@ -23,15 +22,17 @@ END_PATIENCE_S = 2.0
 _MARKS = (b"netloom-udp", b"udp/proxy.py")
 
 
-def start(proxy: UdpProxy, directory: Path, *, take_over: bool = False) -> subprocess.Popen[bytes]:
+def start(
+    proxy: UdpProxy, directory: Path, command: Sequence[str], *, take_over: bool = False
+) -> subprocess.Popen[bytes]:
     """Start a proxy and return when it carries packets.
 
-    Its environment is empty, since it lives longer than what the agent's may hold. Raises
-    KernelRejected, Conflict or NotPermitted when it cannot.
+    ``command`` is the program (see ``build.command``). Its environment is empty, since it lives
+    longer than what the agent's may hold. Raises KernelRejected, Conflict or NotPermitted.
     """
     words = [proxy.link, str(proxy.local), str(proxy.port), str(directory), proxy.version]
     process = subprocess.Popen(
-        [*build.command(), *words, *(["take-over"] if take_over else [])],
+        [*command, *words, *(["take-over"] if take_over else [])],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,

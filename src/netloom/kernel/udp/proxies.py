@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from netloom.kernel.udp import process
-from netloom.kernel.udp.control import Control
+from netloom.kernel.udp import build, process
+from netloom.kernel.udp.control import PATIENCE_S, Control
 from netloom.model.addr import IPNetwork
 from netloom.model.errors import KernelRejected, NetloomError, Unavailable
 from netloom.model.kernel import KernelObject, UdpPeer, UdpProxy
@@ -28,11 +28,19 @@ _Table = dict[IPNetwork, UdpPeer]
 class UdpProxies:
     """The proxies that listen in ``directory``; None where there can be none.
 
-    One thread reads and applies; :meth:`drain` is for the thread that polls :meth:`fileno`.
+    ``command`` starts one; None is what is installed. One thread reads and applies; :meth:`drain`
+    is for the thread that polls :meth:`fileno`.
     """
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(
+        self,
+        directory: Path | None,
+        command: Sequence[str] | None = None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self._directory = directory
+        self.command = tuple(command or build.command())
+        self._patience_s = patience_s
         self._controls: dict[str, Control] = {}
         self._tables: dict[str, _Table] = {}
         self._generation = 0
@@ -100,7 +108,7 @@ class UdpProxies:
         control = self._controls.get(device)
         if control is None:
             assert self._directory is not None
-            control = self._controls[device] = Control(self._directory, device)
+            control = self._controls[device] = Control(self._directory, device, self._patience_s)
             with self._guard:
                 self._ends.register(control, select.EPOLLHUP | select.EPOLLRDHUP)
         return control
@@ -149,14 +157,14 @@ class UdpProxies:
         if proxy.link in self._stuck:
             process.end(self._stuck.pop(proxy.link))
         try:
-            child = process.start(proxy, self._directory)
+            child = process.start(proxy, self._directory, self.command)
         except NetloomError:
             holders = list(process.holders(proxy.link))
             if not holders:
                 raise
             for pid in holders:
                 process.end(pid)
-            child = process.start(proxy, self._directory)
+            child = process.start(proxy, self._directory, self.command)
         self._children.append(child)
         self._connected(proxy.link)
 
@@ -166,7 +174,8 @@ class UdpProxies:
         table = self._tables.get(proxy.link, {})
         self._forget(proxy.link)
         try:
-            self._children.append(process.start(proxy, self._directory, take_over=True))
+            child = process.start(proxy, self._directory, self.command, take_over=True)
+            self._children.append(child)
             self._connected(proxy.link)
         except KernelRejected:
             self._start(proxy)

@@ -824,7 +824,7 @@ static void open_control(void)
 {
     struct sockaddr_un name = control_name(".new"), last = control_name("");
     control = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    umask(0077);
+    umask(0177);
     unlink(name.sun_path);
     if (control < 0 || bind(control, (struct sockaddr *)&name, sizeof name) < 0
         || listen(control, CLIENTS) < 0 || rename(name.sun_path, last.sun_path) < 0)
