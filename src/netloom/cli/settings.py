@@ -52,6 +52,14 @@ def _path_or_none(value: object, where: str) -> Path | None:
     return None if value == "none" else _path(value, where)
 
 
+def _interface(value: object, where: str) -> str:
+    from netloom.core.selection import parse
+
+    text = _text(value, where)
+    parse(text)
+    return text
+
+
 def _seconds(value: object, where: str) -> float:
     with suppress(TypeError, ValueError):
         seconds = float(_text(value, where))
@@ -130,7 +138,14 @@ SETTINGS: tuple[Setting, ...] = (
         "How the address that peers reach us at is chosen.",
         "METHOD",
     ),
-    Setting("interface", "interface", _text, "Use this interface's address instead.", "NAME"),
+    Setting(
+        "interface",
+        "interface",
+        _interface,
+        "Use this interface's address instead: a name, an address, or methods in order, such as "
+        "regex=^eth;can-reach=192.0.2.1;public=203.0.113.7.",
+        "NAME",
+    ),
     Setting(
         "subnet_file",
         "subnetFile",

@@ -1,7 +1,7 @@
 """The host's own facts: which interface and address are the underlay, and what else is there.
 
-Facts are a function of what was read from the kernel. The method here is the default route's;
-further methods (by name, by reachability, by range) are further functions of the same shape.
+Facts are a function of what was read from the kernel. The way of choosing here is the default
+route's; what a person may say instead is in ``core/selection``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from netloom.core.selection import Chosen, Surroundings, parse
 from netloom.model.addr import Family, IPInterface
-from netloom.model.errors import InvalidConfig
 from netloom.model.kernel import ALIAS_PREFIX, ROUTE_PROTOCOL, Address, KernelObject, Link, Route
 from netloom.model.view import HostFacts, Problem
 
-Chosen = tuple[str, IPInterface]
 _LOOPBACK = "lo"
 NO_DEFAULT_ROUTE = "no default route"
 DEFAULT_MTU = 1500
@@ -28,7 +27,8 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
     ``interface`` "" chooses by the default route: per family the route of least metric. A family
     without a default route takes the other family's interface, and a host without any takes the
     first interface, by index, that is up and has a global address. Addresses of our own links, of
-    lo and link-local ones never count. Raises InvalidConfig when ``interface`` is not there.
+    lo and link-local ones never count. Any other text is read by ``core/selection``. Raises
+    InvalidConfig when what it names is not there.
     """
     links: dict[str, Link] = {}
     addresses: list[Address] = []
@@ -44,9 +44,10 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
     candidates = _candidates(addresses, ours, links)
     usable = _best(candidates)
     makeshift: frozenset[Family] = frozenset()
-    if interface:
-        chosen, reason = _named(interface, links, usable)
-    else:
+    selection = parse(interface)
+    there = Surroundings(links, tuple(candidates), usable, tuple(routes))
+    chosen, reason = selection.choose(there)
+    if not chosen:
         chosen, reason, makeshift = _by_default_route(links, routes, usable)
     return HostFacts(
         MappingProxyType(chosen),
@@ -61,6 +62,7 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
         tuple((each.link, each.interface, _mtu(links[each.link])) for each in candidates),
         makeshift,
         down=frozenset(each.link for each in candidates if not links[each.link].up),
+        public=selection.public,
     )
 
 
@@ -162,33 +164,6 @@ def _best(candidates: Iterable[Address]) -> dict[tuple[str, Family], IPInterface
         ):
             best[place] = address
     return {place: address.interface for place, address in best.items()}
-
-
-def _named(
-    interface: str, links: Mapping[str, Link], usable: Mapping[tuple[str, Family], IPInterface]
-) -> tuple[dict[Family, Chosen], str]:
-    if interface not in links:
-        raise InvalidConfig(
-            f"interface: {interface!r} is not an interface of this host",
-            field="interface",
-            value=interface,
-            hint="there are: " + ", ".join(sorted(links)),
-        )
-    chosen: dict[Family, Chosen] = {
-        family: (interface, usable[interface, family])
-        for family in (4, 6)
-        if (interface, family) in usable
-    }
-    if not chosen:
-        raise InvalidConfig(
-            f"interface: {interface!r} has no global address",
-            field="interface",
-            value=interface,
-            hint="give it an address, or name another interface",
-        )
-    return chosen, "; ".join(
-        f"IPv{family}: {each.ip} on {interface}, by setting" for family, (_, each) in chosen.items()
-    )
 
 
 def _by_default_route(
