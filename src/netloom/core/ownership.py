@@ -40,10 +40,18 @@ def owns(obj: KernelObject, links: frozenset[str]) -> bool:
         return obj.protocol == ROUTE_PROTOCOL
     if isinstance(obj, Link | Neighbour | Fdb):
         return (obj.name if isinstance(obj, Link) else obj.link) in links
-    if isinstance(obj, Qdisc):  # what polices stands in a table of ours and may outlive its link
-        return obj.link in links or obj.direction == "ingress"
+    if isinstance(obj, Qdisc):
+        return obj.link in links or outlives_link(obj)
     if isinstance(obj, Address):
         return obj.link in links and not obj.kernel_made
     if isinstance(obj, NftTable):
         return obj.name == NFT_TABLE
     return isinstance(obj, UdpProxy | UdpPeer)  # they are in our own run directory
+
+
+def outlives_link(obj: KernelObject) -> bool:
+    """Tell whether ``obj`` may stand when its link is gone.
+
+    What polices does: it is a chain in a table of ours, and kernels from 6.16 on keep it.
+    """
+    return isinstance(obj, Qdisc) and obj.direction == "ingress"

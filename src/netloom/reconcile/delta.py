@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from netloom.core.ownership import our_links, owns
+from netloom.core.ownership import our_links, outlives_link, owns
 from netloom.model.kernel import KINDS, KernelObject, Link, NftTable, Sysctl, Vxlan, describe
 from netloom.model.view import Problem
 from netloom.reconcile.contracts import Change, Verb
@@ -196,11 +196,16 @@ def _sweep(
     for kind in reversed(KINDS):
         for key in [key for key in held[kind] if key not in desired]:
             obj = held[kind][key]
-            # What is on a link that goes is gone with it; a link that went first is gone already.
-            place = obj.name in lost if isinstance(obj, Link) else leans_on(obj) in gone
-            if not place and owns(obj, links):
+            if not _goes_along(obj, lost, gone) and owns(obj, links):
                 changes.append(Change(Verb.DELETE, obj, reason="no longer wanted"))
     return changes
+
+
+def _goes_along(obj: KernelObject, lost: set[str], gone: set[str]) -> bool:
+    """Tell whether ``obj`` is gone with its link, or is a link that went first."""
+    if isinstance(obj, Link):
+        return obj.name in lost
+    return leans_on(obj) in gone and not outlives_link(obj)
 
 
 def _taken(want: KernelObject, have: KernelObject) -> Problem:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from netloom.core.desired import Desired
+from netloom.core.ownership import outlives_link
 from netloom.model.errors import Conflict, NetloomError
 from netloom.model.kernel import KINDS, KernelObject, Link, Sysctl
 from netloom.reconcile.contracts import Change, Kernel, Outcome, Verb
@@ -280,10 +281,14 @@ class Reconciler:
         return bool(refused or plan.waiting)
 
     def _drop_what_leaned_on(self, links: set[str]) -> None:
+        """Forget what went with ``links``; what may outlive them has to be looked at."""
         for kind in _LEANING & self._actual.keys():
             held = self._actual[kind]
-            for key in [key for key, obj in held.items() if leans_on(obj) in links]:
-                del held[key]
+            for key, obj in [(key, obj) for key, obj in held.items() if leans_on(obj) in links]:
+                if outlives_link(obj):
+                    self.mark((kind,))
+                else:
+                    del held[key]
 
     def _note_failure(self, change: Change, error: NetloomError) -> None:
         before = self.failing.get(change.obj.key)

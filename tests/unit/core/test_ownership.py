@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.views import iface, ip, net
 
-from netloom.core.ownership import our_links, owns
+from netloom.core.ownership import our_links, outlives_link, owns
 from netloom.model.kernel import (
     KINDS,
     Address,
@@ -54,6 +54,13 @@ def test_every_kind_has_a_rule():
 @pytest.mark.parametrize("obj", ALWAYS_OURS, ids=lambda obj: obj.kind_name)
 def test_what_only_we_have_is_ours_even_when_its_link_is_gone(obj):
     assert owns(obj, frozenset())
+
+
+def test_of_what_is_on_a_link_only_what_polices_may_outlive_it():
+    police = Qdisc("veth1", "ingress", 8, 1)
+    assert outlives_link(police)
+    assert owns(police, OURS)
+    assert not any(outlives_link(mine) for mine, _ in RULES)
 
 
 def test_a_setting_is_never_ours_to_take_back():

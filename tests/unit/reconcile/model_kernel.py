@@ -1,7 +1,8 @@
 """An honest kernel in memory: it does what Linux does to what leans on a link, and says no.
 
 - A deleted link takes along its addresses, neighbours, forwarding entries, routes and qdiscs and
-  the vxlan devices on top of it; its bridge ports stand alone afterwards.
+  the vxlan devices on top of it; its bridge ports stand alone afterwards. What polices it stays,
+  as from Linux 6.16 on, unless ``police_goes``.
 - A link set down loses its IPv4 routes and, of IPv6, routes and global addresses; neighbours too.
 - ADD of what exists fails, as does an object on a link that is missing or down, a gateway that
   nobody can reach, a second vxlan device with one VNI and port.
@@ -16,7 +17,7 @@ import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from netloom.core.ownership import our_links, owns
+from netloom.core.ownership import our_links, outlives_link, owns
 from netloom.model.errors import Conflict, KernelRejected, NetloomError, Unavailable
 from netloom.model.kernel import (
     ALIAS_PREFIX,
@@ -45,6 +46,7 @@ class ModelKernel:
         self.objects: dict[str, KernelObject] = {}
         self.refused: set[str] = set()
         self.away = False
+        self.police_goes = False
         self.reads: list[frozenset[str]] = []
         self.applied: list[Change] = []
         self.trespasses: list[Change] = []
@@ -117,7 +119,7 @@ class ModelKernel:
             obj
             for obj in self.objects.values()
             if obj.kind_name in wanted
-            and (not isinstance(obj, Neighbour | Fdb | Qdisc) or obj.link in links)
+            and (not isinstance(obj, Neighbour | Fdb | Qdisc) or owns(obj, links))
             and (not isinstance(obj, Sysctl) or obj.name in self._wanted)
         ]
 
@@ -292,7 +294,8 @@ class ModelKernel:
             return
         for key, obj in list(self.objects.items()):
             if isinstance(obj, _ON_LINK) and _link_of(obj) == name:
-                del self.objects[key]
+                if self.police_goes or not outlives_link(obj):
+                    del self.objects[key]
             elif isinstance(obj, Link) and obj.vxlan and obj.vxlan.device == name:
                 self._remove_link(obj.name)
             elif isinstance(obj, Link) and obj.master == name:

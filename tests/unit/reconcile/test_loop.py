@@ -18,6 +18,7 @@ from netloom.model.kernel import (
     KernelObject,
     Link,
     Neighbour,
+    Qdisc,
     Route,
     Sysctl,
     Vxlan,
@@ -45,6 +46,8 @@ ADDRESS = Address("flannel.1", iface("10.244.1.0/32"))
 SIX = Address("flannel.1", iface("fd00::1/128"))
 SETTING = Sysctl("ipv6/conf/flannel.1/accept_ra", "0")
 DIRECT = Route(net("10.244.3.0/24"), "ens33", ip("192.168.31.64"))
+PORT = ours(Link("veth1", "veth", mtu_bytes=1450, mac=MAC))
+POLICE = Qdisc("veth1", "ingress", 8_000_000, 64_000)
 ALL = [TUNNEL, SETTING, ADDRESS, SIX, *ENTRY, DIRECT]
 
 
@@ -241,6 +244,31 @@ def test_what_is_no_longer_wanted_goes_and_takes_along_what_leaned_on_it(host):
     assert lines(turn.outcomes) == ["delete link flannel.1"]
     assert not host.step(DIRECT).plan, "nothing is believed to stand on what is gone"
     assert not host.looked(DIRECT).plan
+
+
+@pytest.mark.parametrize("police_goes", [False, True], ids=["since 6.16", "before 6.16"])
+@pytest.mark.parametrize(
+    "taken",
+    [[], [PORT.key], [PORT.key, POLICE.key]],
+    ids=["both stand", "the link is gone", "both are gone"],
+)
+def test_what_polices_a_container_goes_in_the_same_step_as_its_link(host, police_goes, taken):
+    """It may outlive the link: whoever waits for the step finds nothing of the container."""
+    host.kernel.police_goes = police_goes
+    host.step(PORT, POLICE)
+    host.kernel.take(*taken)
+    host.reconciler.mark(["link"] if taken else [])
+    host.step()
+    assert not {PORT.key, POLICE.key} & host.kernel.objects.keys()
+
+
+@pytest.mark.parametrize("police_goes", [False, True], ids=["since 6.16", "before 6.16"])
+def test_a_link_that_comes_again_is_policed_again(host, police_goes):
+    host.kernel.police_goes = police_goes
+    host.step(PORT, POLICE)
+    host.kernel.take(PORT.key)
+    host.looked(PORT, POLICE, kinds=["link"])
+    assert host.has(PORT, POLICE)
 
 
 def test_a_place_that_our_own_leftover_held_is_taken_in_the_same_step(host):
