@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import replace
 
 import pytest
 
 from netloom.kernel import namespaces
 from netloom.model.errors import Conflict, InvalidConfig, KernelRejected
-from netloom.model.kernel import Link, Peer, Route
+from netloom.model.kernel import Address, Link, Peer, Route
 from netloom.reconcile.contracts import Verb
 
 
@@ -38,6 +39,32 @@ def test_both_ends_stand_when_the_add_is_done(host, pod, add, cni0, pod_link):
     assert "UP" in inside["flags"]
     assert "UP" in links_of(pod)["lo"]["flags"]
     assert "LOWER_UP" in inside["flags"]
+
+
+def broadcaster(place):
+    """Return a socket in a namespace that sends and hears broadcasts: those are sent once only."""
+    made = place.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    made.settimeout(10)
+    made.bind(("", 5000))
+    return made
+
+
+def test_no_packet_is_lost_that_is_sent_when_the_add_is_done(
+    host, pod, add, attempt, cni0, pod_link
+):
+    """The kernel switches new links on in the background: an ADD that did not wait loses some."""
+    link = pod_link(pod)
+    add(cni0, Address("cni0", ipaddress.ip_interface("10.244.1.1/24")))
+    for _ in range(30):
+        with broadcaster(host) as outside, broadcaster(pod) as inside:
+            add(link)
+            inside.sendto(b"out", ("10.244.1.255", 5000))
+            outside.sendto(b"in", ("10.244.1.255", 5000))
+            for ear, sent in ((outside, b"out"), (inside, b"in")):
+                while ear.recv(10) != sent:
+                    pass  # it hears itself as well
+        assert attempt(Verb.DELETE, link) == [None]
 
 
 def test_the_interior_has_addresses_routes_and_settings(pod, add, cni0, pod_link):

@@ -12,6 +12,7 @@ from netloom.kernel import decode, encode, encode_link, sysctl, wire
 from netloom.kernel.lookup import Lookup
 from netloom.kernel.namespaces import in_namespace
 from netloom.kernel.netlink import Ack, Netlink
+from netloom.kernel.readiness import await_ready
 from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.errors import InvalidConfig, KernelRejected, NotPermitted
 from netloom.model.kernel import (
@@ -58,6 +59,7 @@ def _configure(peer: Peer) -> None:
         acks = netlink.send([request for _, request in steps])
         if any(ack.errno == errno.EEXIST for ack in acks):
             acks = _yield_first_place(netlink, peer, index, acks)
+        await_ready(netlink, [index])
     for (what, _), ack in zip(steps, acks, strict=True):
         if ack.errno in (errno.EPERM, errno.EACCES) and not ack.text:
             raise NotPermitted(f"may not {what} in {peer.netns}", hint="run as root")

@@ -19,6 +19,7 @@ from netloom.kernel.known import Known
 from netloom.kernel.lookup import Lookup
 from netloom.kernel.namespaces import opened
 from netloom.kernel.netlink import Ack, Netlink
+from netloom.kernel.readiness import await_ready
 from netloom.model.errors import Bug, NetloomError
 from netloom.model.kernel import ALIAS_PREFIX, Link
 from netloom.reconcile.contracts import Change, Verb
@@ -118,6 +119,8 @@ class Links:
             self._send(change, [encode_link.hairpin(index, link.hairpin)])
         if link.peer:
             interior.configure(link.peer)
+            above = [self._lookup.index(link.master)] if link.master else []
+            await_ready(self._netlink, [index, *above])
 
     def _replace(self, change: Change) -> None:
         link = _link_of(change)
