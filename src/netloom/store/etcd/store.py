@@ -62,6 +62,7 @@ class EtcdStore:
         """Return all entries whose key starts with ``prefix``, and the revision they stood at."""
         check_key(prefix)
         for _ in range(_ATTEMPTS):
+            before = self._identity.settle()
             try:
                 listing = self._read_pages(prefix)
             except Refusal as refusal:
@@ -69,10 +70,14 @@ class EtcdStore:
                     raise Unavailable(f"etcd: {refusal}") from None
                 continue  # compacted between two pages: begin again
             epoch = self._identity.settle()
+            if epoch != before:
+                continue  # the store became another one while it was read
             if epoch != FIRST_EPOCH:
                 self._listed[prefix] = epoch
             return listing
-        raise Unavailable("etcd is compacted faster than it can be listed", hint="try again")
+        raise Unavailable(
+            "etcd is compacted or replaced faster than it can be listed", hint="try again"
+        )
 
     def commit(self, transaction: Transaction) -> Committed:
         """Try the transaction; once it returns, a majority of the members has it on disk."""
