@@ -244,7 +244,7 @@ def test_exec_passes_streams_and_exit_code_through(lab_names, own_lab_dir) -> No
     assert (done.stdout, done.stderr, done.returncode) == ("stdin\n", "problem\n", 42)
     flags = netloom("lab", "exec", "--name", name, "h1", "--", "ip", "-4", "-j", "route")
     assert json.loads(flags.stdout)[0]["gateway"] == "192.168.31.1"
-    cards = netloom("lab", "exec", "--name", name, "h1", "--", "ls", "/sys/class/net")
+    cards = netloom("lab", "exec", "--lab", name, "h1", "--", "ls", "/sys/class/net")
     assert cards.stdout.split() == ["ens33", "lo"], "/sys must be the host's, not the machine's"
     known = netloom("lab", "exec", "--name", name, "h1", "--", "env")
     assert f"NETLOOM_SOCKET={own_lab_dir}/{name}/hosts/h1/run/agent.sock" in known.stdout

@@ -24,6 +24,8 @@ DEFAULT_LAB = "lab"
 
 name_option = click.option(
     "--name",
+    "--lab",  # as `netloom ping` calls it
+    "name",
     metavar="LAB",
     default=DEFAULT_LAB,
     envvar="NETLOOM_LAB",
@@ -207,7 +209,9 @@ def exec_(target: str, command: tuple[str, ...], name: str) -> None:
 
 
 @lab.command("list", epilog=example("netloom lab list", "netloom lab list -o json"))
-@click.option("--name", metavar="LAB", default=None, help="Only this lab.  [default: all]")
+@click.option(
+    "--name", "--lab", "name", metavar="LAB", default=None, help="Only this lab.  [default: all]"
+)
 @output_option
 def list_(name: str | None, output: str) -> None:
     """Show labs, their hosts and containers, with namespaces, addresses and process ids."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +40,19 @@ def _text(value: object, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise InvalidConfig(f"{where}: {value!r} is not a text", field=where, value=value)
     return str(value)
+
+
+def _url(value: object, where: str) -> str:
+    """Refuse what can never be a datastore; whether this one can be used, opening it tells."""
+    text = _text(value, where)
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://.+", text):
+        raise InvalidConfig(
+            f"{where}: {text!r} is not a datastore URL",
+            field=where,
+            value=value,
+            hint="e.g. sqlite:///var/lib/netloom/cluster.db",
+        )
+    return text
 
 
 def _path(value: object, where: str) -> Path:
@@ -107,7 +121,7 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("datastore", "datastore", _text, "The cluster's store: sqlite:///PATH.", "URL"),
+    Setting("datastore", "datastore", _url, "The cluster's store: sqlite:///PATH.", "URL"),
     Setting("state_dir", "stateDir", _path, "Folder of what must survive a reboot.", "DIR"),
     Setting("run_dir", "runDir", _path, "Folder of what must not.", "DIR"),
     Setting("socket", "socket", _path, "The agent's unix socket.", "PATH"),

@@ -50,7 +50,7 @@ def test_places_follow_the_folders_unless_they_are_given_themselves() -> None:
 
 def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
     values = {"log_format": "json", "log_level": "debug", "audit_interval_s": 5}
-    values["underlay"] = "default-route"
+    values |= {"underlay": "default-route", "datastore": "sqlite:///x"}
     for setting in SETTINGS:
         value = str(values.get(setting.name, "/x"))
         if setting.name == "host_id":
@@ -99,6 +99,8 @@ def test_an_error_names_the_flag_or_the_variable_that_was_wrong() -> None:
         load_settings({"log_level": "x"}, {})
     with pytest.raises(InvalidConfig, match="NETLOOM_AUDIT_INTERVAL: '-1' is not"):
         load_settings({}, {"NETLOOM_AUDIT_INTERVAL": "-1"})
+    with pytest.raises(InvalidConfig, match=r"--datastore: '/var/x\.db' is not"):
+        load_settings({"datastore": "/var/x.db"}, {})
 
 
 def test_a_misspelt_variable_is_refused_and_a_foreign_one_let_be() -> None:

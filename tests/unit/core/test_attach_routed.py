@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 
 import pytest
 from tests.unit.views import block, endpoint, network, table
@@ -60,6 +61,18 @@ def test_the_container_has_a_single_address_and_exactly_calicos_two_routes():
     assert [(str(to), str(gateway)) for to, gateway in peer.routes] == [
         ("169.254.1.1/32", "None"),
         ("0.0.0.0/0", "169.254.1.1"),
+    ]
+
+
+def test_a_further_interface_leads_to_its_pools_too_since_the_first_has_the_way_out():
+    second = replace(endpoint("c1", "10.9.0.3", "fd00:9::3", name="red"), ifname="eth1")
+    attached = DUAL.part(second).attached
+    assert [(str(to), str(gateway)) for to, gateway in attached.routes] == [
+        ("169.254.1.1/32", "None"),
+        ("10.9.0.0/16", "169.254.1.1"),
+        ("0.0.0.0/0", "169.254.1.1"),
+        ("fd00:9::/48", "fe80::ecee:eeff:feee:eeee"),
+        ("::/0", "fe80::ecee:eeff:feee:eeee"),
     ]
 
 
