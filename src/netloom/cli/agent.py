@@ -41,6 +41,11 @@ def agent(settings: Settings) -> None:
     It registers the host, claims its blocks, keeps the kernel true and serves the local API on a
     unix socket. Ending it leaves the data path standing.
     """
+    run(settings)
+
+
+def run(settings: Settings) -> None:
+    """Run the agent until SIGTERM or SIGINT. Raises what its start raises."""
     from netloom.agent.logs import configure
 
     configure(settings.log_format, settings.log_level)

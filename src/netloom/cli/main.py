@@ -134,11 +134,11 @@ def run(args: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # ours to explain, whatever
-        return _explain(error)
+        return explain(error)
     return 0
 
 
-def _explain(error: BaseException) -> int:
+def explain(error: BaseException) -> int:
     """Print what went wrong and return the exit code."""
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return INTERRUPTED
