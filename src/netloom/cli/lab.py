@@ -281,10 +281,8 @@ def network_of(
     block_size: int | None = None,
 ) -> Mapping[str, Any]:
     """Return the definition of the network ``default`` from the flags."""
-    from ipaddress import ip_network
-
     from netloom.core import definition
-    from netloom.lab.documents import DEFAULT_NETWORK, SUBNET
+    from netloom.lab.documents import DEFAULT_NETWORK
 
     base = definition.preset(preset) if preset else dict(DEFAULT_NETWORK)
     base["name"] = "default"
@@ -294,11 +292,6 @@ def network_of(
         base["attachment"] = attach
     if pools:
         base["pools"] = [{"cidr": cidr} for cidr in pools]
-    elif any(ip_network(pool["cidr"]).overlaps(SUBNET) for pool in base["pools"]):
-        # Calico's own default, 192.168.0.0/16, holds the lab's underlay.
-        taken = base["pools"][0]
-        base["pools"] = [{**taken, "cidr": DEFAULT_NETWORK["pools"][0]["cidr"]}]
-        say(f"pool {base['pools'][0]['cidr']}, as {taken['cidr']} holds the lab's own {SUBNET}")
     if block_size is not None:
         base["pools"] = [{**pool, "blockSize": block_size} for pool in base["pools"]]
     return base
