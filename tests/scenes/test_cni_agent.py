@@ -137,6 +137,27 @@ def test_debians_tuning_and_portmap_follow_us_in_a_chain(world: World, box: Box)
     assert "8080" not in world.host.exec(["iptables-save", "-t", "nat"])
 
 
+def test_flannels_own_conflist_works_with_our_executable_called_flannel(
+    world: World, box: Box
+) -> None:
+    """kube-flannel's list, to the letter."""
+    plugins = world.host.home.directory / "bin"
+    with contextlib.suppress(FileExistsError):
+        (plugins / "flannel").symlink_to(plugins / agents.PLUGIN)
+    publish = {"portMappings": [{"hostPort": 8081, "containerPort": 81, "protocol": "tcp"}]}
+    conflist = chain(
+        {"type": "flannel", "delegate": {"hairpinMode": True, "isDefaultGateway": True}},
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+        version="0.3.1",
+    )
+    result = world.add(conflist, box, capability_args=publish)
+    assert box.addresses() == [result["ips"][0]["address"].partition("/")[0]]
+    assert "default via 10.244." in inside(box, "ip", "route")
+    assert ask(world, box, 81, "192.168.31.62", 8081) == "here"
+    world.runtime().delete(conflist, box.id, box.netns)
+    assert box.addresses() == []
+
+
 def ask(world: World, box: Box, listen: int, address: str, port: int) -> str:
     """Let the container answer one caller from the router's side; return what the caller got."""
     server = (

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from netloom.drivers.cni import codes
+from netloom.drivers.cni import codes, flannel
 from netloom.drivers.cni.environment import Environment
 from netloom.drivers.cni.errors import CniError, invalid
 from netloom.drivers.cni.result import Result
@@ -102,7 +102,10 @@ class Configuration:
         Raises InvalidConfig naming the field, CniError 2 for a setting that we cannot honour.
         """
         fields = Fields(self.keys, "")
-        _refuse_ipam(fields)
+        if flannel.is_flannels(self.keys):
+            flannel.check(self.keys)
+        else:
+            _refuse_ipam(fields)
         runtime = Fields(fields.take_map("runtimeConfig"), "runtimeConfig")
         args = Fields(fields.take_map("args"), "args")
         cni = Fields(args.take_map("cni"), "args.cni")

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from netloom.agent.contracts import Attachments, Handler, Request, Response, Routes
-from netloom.drivers.cni import codes, sandbox
+from netloom.drivers.cni import codes, flannel, sandbox
 from netloom.drivers.cni.config import NAME_LABEL, Configuration, version_of
 from netloom.drivers.cni.environment import Environment, variables_of
 from netloom.drivers.cni.errors import CniError, invalid
@@ -75,6 +75,8 @@ def add(
             labels=wishes.labels,
         )
     )
+    for note in flannel.notes(config.keys, attached):
+        _log.warning("CNI ADD of %s: %s", environment.container_id, note)
     own = Result.of(attached, environment.netns, wishes.dns)
     return previous.followed_by(own).render(config.version)
 
