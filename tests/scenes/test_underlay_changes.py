@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from netloom.lab.documents import default_document
 from netloom.lab.lab import Lab, LabHost
@@ -98,6 +99,8 @@ def test_a_host_that_is_renamed_keeps_its_block_and_shows_its_new_name(lab_up: L
             what="the new name",
         )
         assert [peer["id"] for peer in h1.status()["peers"]] == ["h2"]
+        socket = Path(h2.environment["NETLOOM_SOCKET"])
+        wait_until(socket.exists, deadline_s=10, what="the agent's socket")
         wait_until(lambda: h2.blocks() == blocks, deadline_s=10, what="the block held before")
         assert a.pings(b.address)
     finally:
