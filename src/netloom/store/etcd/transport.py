@@ -35,13 +35,15 @@ class Lost(Exception):
     """The connection failed after the request was sent: its outcome is unknown."""
 
 
-#: Makes a TCP connection within so many seconds. Raises OSError.
+#: Makes a connection within so many seconds, which are the limit of its operations too.
 Dial = Callable[[Endpoint, float], socket.socket]
 
 
 def dial(endpoint: Endpoint, timeout_s: float) -> socket.socket:
     """Connect from where this thread is."""
-    return socket.create_connection((endpoint.host, endpoint.port), timeout_s)
+    connection = socket.create_connection((endpoint.host, endpoint.port), timeout_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
 class Connections:
@@ -89,7 +91,6 @@ class Connections:
         except OSError as error:
             raise Unreached(_reason(error, endpoint)) from None
         try:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context is None:
                 secured: socket.socket = plain
             else:
