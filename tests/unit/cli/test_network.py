@@ -112,6 +112,8 @@ def test_what_show_prints_can_be_created_again(
         (["--preset", "flannel", "--block-size", "33"], "no IPv6 pool"),
         (["--pool", "fd00::/56", "--mtu", "1000"], "least MTU 1280 of IPv6"),
         (["--pool", "10.0.0.1/8"], "did you mean 10.0.0.0/8?"),
+        (["--preset", "flannel", "--set", "addressing=ondemand"], "did you mean 'on-demand'?"),
+        (["--preset", "flannel", "--set", "adressing=x"], "did you mean 'addressing'?"),
         (["--pool", "224.0.0.0/8"], "multicast"),
         (["--pool", "ff00::/16"], "multicast"),
         (["--pool", "127.0.0.0/16"], "loopback"),
