@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "proxy.c"
 COMPILED = HERE / "netloom-udp"
 FALLBACK = HERE / "proxy.py"
-_FLAGS = ("-std=gnu11", "-O3", "-Wall", "-Wextra")
+_FLAGS = ("-std=gnu11", "-O3", "-Wall", "-Wextra", "-pthread")
 
 
 def command() -> tuple[str, ...]:

@@ -14,6 +14,9 @@
  * that come in one receive (UDP_GRO) go into the device as one packet. On the wire each is a
  * plain packet with its checksums in place: who is at the other end does not matter.
  *
+ * Three threads: one waits in a read of the device, one in a receive, and the first one listens to
+ * the agent. So a single packet costs two system calls and one wake-up.
+ *
  * proxy.py does the same, slowly, for machines without a C compiler; one set of tests holds them
  * together.
  */
@@ -29,7 +32,9 @@
 #include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -62,7 +67,8 @@ enum {
     CLIENTS = 8,           /* connections to the control socket */
     MOST_PEERS = 65536,
     MESSAGE = 16 + 12 * MOST_PEERS,
-    TURNS = 16,            /* batches of one direction before the other has its turn */
+    AT_ONCE_NS = 3000,     /* a read that took less did not wait: there is a queue */
+    LINGER_MS = 500,       /* for a packet that is being carried while another takes over */
 };
 
 enum { MAGIC = 0x4e4c5531, /* NLU1 */ STATUS = 1, GET = 2, SET = 3, HAND_OVER = 4 };
@@ -86,7 +92,10 @@ static struct in_addr local;
 static uint16_t port;
 static struct peer *peers, *peer_sets[2];
 static uint32_t peer_count;
-static uint64_t generation, counters[COUNTERS];
+static uint64_t generation;
+static _Atomic uint64_t counters[COUNTERS];
+static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool leaving;
 static uint8_t message[MESSAGE + 1];
 
 /* ---- checksums (RFC 1071) ---- */
@@ -164,8 +173,10 @@ static bool take_table(const uint8_t *data, size_t length)
         fresh[i].inside = open;
         open = (int32_t)i;
     }
+    pthread_mutex_lock(&table_lock);
     peers = fresh;
     peer_count = (uint32_t)count;
+    pthread_mutex_unlock(&table_lock);
     return true;
 }
 
@@ -179,8 +190,9 @@ static size_t give_table(uint8_t *data)
     return peer_count * sizeof(struct entry);
 }
 
-static const struct peer *find(uint32_t address)
+static bool find(uint32_t address, struct peer *found)
 {
+    pthread_mutex_lock(&table_lock);
     uint32_t low = 0, high = peer_count;
     while (low < high) { /* the last one that begins at or before the address */
         uint32_t middle = (low + high) / 2;
@@ -192,7 +204,10 @@ static const struct peer *find(uint32_t address)
     int32_t at = (int32_t)low - 1;
     while (at >= 0 && peers[at].last < address)
         at = peers[at].inside;
-    return at < 0 ? NULL : &peers[at];
+    if (at >= 0)
+        *found = peers[at];
+    pthread_mutex_unlock(&table_lock);
+    return at >= 0;
 }
 
 /* ---- ICMP errors (RFC 792, RFC 1812 §4.3.2) ---- */
@@ -405,8 +420,8 @@ static void route(const struct virtio_net_hdr *about, uint8_t *packet, size_t le
         counters[MALFORMED]++;
         return;
     }
-    const struct peer *peer = find(ntohl(ip->daddr));
-    if (!peer) {
+    struct peer peer;
+    if (!find(ntohl(ip->daddr), &peer)) {
         counters[NO_PEER]++;
         complain(ip, length, ICMP_DEST_UNREACH, ICMP_NET_UNREACH);
         return;
@@ -418,7 +433,7 @@ static void route(const struct virtio_net_hdr *about, uint8_t *packet, size_t le
     }
     ip->ttl--;
     if ((about->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_TCPV4) {
-        cut(peer, packet, length, about->gso_size);
+        cut(&peer, packet, length, about->gso_size);
         return;
     }
     sum_header(ip);
@@ -428,34 +443,63 @@ static void route(const struct virtio_net_hdr *about, uint8_t *packet, size_t le
             sum = 0xffff;
         memcpy(packet + place, &sum, 2);
     }
-    post(peer, packet, length, NULL, 0);
+    post(&peer, packet, length, NULL, 0);
 }
 
-/* Read what the device has and send it; false when it has no more. */
-static bool outbound(void)
+static int64_t now_ns(void)
 {
-    bool more = true;
-    while (ARENA - used >= 3 * PACKET && run_count < RUNS - 2 && piece_count < PIECES - 2) {
-        struct virtio_net_hdr about;
-        uint8_t *packet = arena + used;
-        struct iovec parts[2] = { { &about, sizeof about }, { packet, PACKET } };
-        ssize_t got = readv(tun, parts, 2);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0 && errno != EAGAIN && errno != EIO) {
-            fprintf(stderr, "netloom-udp: %s is gone: %s\n", device, strerror(errno));
-            exit(1);
-        }
-        if (got < (ssize_t)sizeof about) {
-            more = false;
-            break;
-        }
-        size_t length = (size_t)got - sizeof about;
-        used += (length + 7) & ~(size_t)7;
-        route(&about, packet, length);
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static bool waits(int file, int patience_ms)
+{
+    struct pollfd poll_for = { file, POLLIN, 0 };
+    return poll(&poll_for, 1, patience_ms) > 0;
+}
+
+/* Say that the device is no more, and end: the agent makes it anew, and us with it. */
+static void lose_device(void)
+{
+    fprintf(stderr, "netloom-udp: %s is gone: %s\n", device, strerror(errno));
+    _exit(1);
+}
+
+/* Read one packet and take care of it; false when there is none, or no more room for the next. */
+static bool take_packet(void)
+{
+    struct virtio_net_hdr about;
+    uint8_t *packet = arena + used;
+    struct iovec parts[2] = { { &about, sizeof about }, { packet, PACKET } };
+    ssize_t got = readv(tun, parts, 2);
+    if (got < 0 && (errno == EBADFD || errno == EBADF || errno == EFAULT))
+        lose_device();
+    if (got < 0 && errno == EAGAIN)
+        waits(tun, LINGER_MS); /* another that takes over has set it so */
+    if (got < (ssize_t)sizeof about)
+        return false;
+    size_t length = (size_t)got - sizeof about;
+    used += (length + 7) & ~(size_t)7;
+    route(&about, packet, length);
+    return ARENA - used >= 3 * PACKET && run_count < RUNS - 2 && piece_count < PIECES - 2;
+}
+
+/*
+ * Carry what comes out of the device. A single packet leaves at once; where they queue up, which
+ * shows in that a read does not wait, all that is there leaves together.
+ */
+static void *outbound(void *nothing)
+{
+    while (!leaving) {
+        int64_t began = now_ns();
+        bool room = take_packet();
+        if (now_ns() - began < AT_ONCE_NS)
+            while (room && waits(tun, 0))
+                room = take_packet();
+        flush_runs();
     }
-    flush_runs();
-    return more;
+    return nothing;
 }
 
 /* ---- from the peers to the device ---- */
@@ -474,10 +518,8 @@ static void put(struct iovec *parts, int count)
         counters[RECEIVED]++;
         return;
     }
-    if (errno == EBADFD || errno == EBADF) {
-        fprintf(stderr, "netloom-udp: %s is gone: %s\n", device, strerror(errno));
-        exit(1);
-    }
+    if (errno == EBADFD || errno == EBADF)
+        lose_device();
     counters[WRITE_FAILED]++; /* such as EINVAL for what is no packet, EIO while it is down */
 }
 
@@ -578,8 +620,8 @@ static void deliver(uint8_t *packet, size_t length)
     put(parts, 2);
 }
 
-/* Receive what has come and put it into the device; false when there is no more. */
-static bool inbound(void)
+/* Wait for datagrams and put what is in them into the device. */
+static void receive(void)
 {
     static uint8_t buffers[RECEIVES][PACKET] __attribute__((aligned(64)));
     static uint8_t notes[RECEIVES][CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
@@ -589,7 +631,9 @@ static bool inbound(void)
         rooms[i] = (struct iovec){ buffers[i], PACKET };
         mails[i].msg_hdr = (struct msghdr){ NULL, 0, &rooms[i], 1, notes[i], sizeof notes[i], 0 };
     }
-    int got = recvmmsg(udp, mails, RECEIVES, MSG_DONTWAIT, NULL);
+    int got = recvmmsg(udp, mails, RECEIVES, MSG_WAITFORONE, NULL);
+    if (got < 0 && errno == EAGAIN)
+        waits(udp, LINGER_MS); /* another that takes over has set it so */
     for (int i = 0; i < got; i++) {
         size_t length = mails[i].msg_len, size = length;
         for (struct cmsghdr *note = CMSG_FIRSTHDR(&mails[i].msg_hdr); note;
@@ -605,7 +649,13 @@ static bool inbound(void)
             deliver(buffers[i] + at, length - at < size ? length - at : size);
     }
     flush_chain();
-    return got == RECEIVES;
+}
+
+static void *inbound(void *nothing)
+{
+    while (!leaving)
+        receive();
+    return nothing;
 }
 
 /* ---- the control socket ---- */
@@ -627,8 +677,12 @@ static void answer(int client, uint32_t error, size_t length, const int *files, 
         memcpy(CMSG_DATA(head_note), files, (size_t)file_count * sizeof(int));
     }
     bool sent = sendmsg(client, &mail, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
-    if (sent && file_count)
-        _exit(0); /* another carries the packets now */
+    if (sent && file_count) {
+        /* Another carries the packets now; what we have read we carry ourselves. */
+        leaving = true;
+        poll(NULL, 0, LINGER_MS);
+        _exit(0);
+    }
 }
 
 static size_t tell_status(uint8_t *out)
@@ -752,7 +806,7 @@ static void open_tun(void)
     strncpy(request.ifr_name, device, IFNAMSIZ - 1);
     if (!if_nametoindex(device))
         fail("find the device");
-    tun = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
     if (tun < 0)
         fail("open /dev/net/tun");
     while (ioctl(tun, TUNSETIFF, &request) < 0)
@@ -846,11 +900,11 @@ static void set_up(const char *directory, bool taking_over)
         open_udp();
     raw = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW); /* without: no ICMP errors */
     open_control();
+    fcntl(tun, F_SETFL, fcntl(tun, F_GETFL) & ~O_NONBLOCK);
+    fcntl(udp, F_SETFL, fcntl(udp, F_GETFL) & ~O_NONBLOCK);
     loop = epoll_create1(EPOLL_CLOEXEC);
     if (loop < 0)
         fail("make an epoll");
-    watch(tun);
-    watch(udp);
     watch(control);
 }
 
@@ -872,24 +926,19 @@ int main(int count, char **words)
             fail("find memory");
     peers = peer_sets[0];
     set_up(words[4], count > 6 && !strcmp(words[6], "take-over"));
+    pthread_t threads[2];
+    if ((errno = pthread_create(&threads[0], NULL, outbound, NULL))
+        || (errno = pthread_create(&threads[1], NULL, inbound, NULL)))
+        fail("make threads");
     dprintf(STDOUT_FILENO, "ready\n");
     close(STDOUT_FILENO);
     for (;;) {
-        struct epoll_event events[4 + CLIENTS];
-        int ready = epoll_wait(loop, events, 4 + CLIENTS, -1);
-        for (int i = 0; i < ready; i++) {
-            int file = events[i].data.fd;
-            if (file == tun || file == udp)
-                continue;
-            if (file == control)
+        struct epoll_event events[1 + CLIENTS];
+        int ready = epoll_wait(loop, events, 1 + CLIENTS, -1);
+        for (int i = 0; i < ready; i++)
+            if (events[i].data.fd == control)
                 greet();
             else
-                listen_to(file);
-        }
-        bool out = true, in = true;
-        for (int turn = 0; (out || in) && turn < TURNS; turn++) {
-            out = out && outbound();
-            in = in && inbound();
-        }
+                listen_to(events[i].data.fd);
     }
 }

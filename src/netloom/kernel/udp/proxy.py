@@ -98,6 +98,7 @@ class Proxy:
             self.tun = self._open_tun()
         # Whatever comes out is then one packet of its own, with its checksums in place.
         fcntl.ioctl(self.tun, TUNSETOFFLOAD, 0)
+        os.set_blocking(self.tun, False)
         if self.udp is None:
             self.udp = self._bind()
         with suppress(OSError):
