@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from netloom.core.backends.table import BACKENDS
@@ -60,7 +60,7 @@ class Registration:
         if not problems:
             problems += self._register(store, cluster, facts, applied)
             problems += self._claim(store, cluster, remembered)
-            _end_moves(store, cluster)
+            end_moves(store, cluster)
         self.problems = tuple(problems)
 
     def record(self, cluster: Cluster, facts: HostFacts, applied: Desired | None) -> Host:
@@ -75,13 +75,7 @@ class Registration:
         before = cluster.hosts.get(self.host_id)
         serves, sends = (before.serves, before.sends) if before else ({}, {})
         if applied is not None:
-            standing = applied.standing
-            serves = {name: standing[name].serves for name in sorted(standing)}
-            sends = {
-                name: standing[name].network.backend.label
-                for name in sorted(standing)
-                if name not in applied.late
-            }
+            serves, sends = _reached(cluster, applied, serves, sends)
         return Host(
             self.host_id,
             self.host_name,
@@ -200,7 +194,27 @@ class Registration:
         return problems
 
 
-def _end_moves(store: Store, cluster: Cluster) -> None:
+def _reached(
+    cluster: Cluster,
+    applied: Desired,
+    serves: Mapping[str, tuple[str, ...]],
+    sends: Mapping[str, str],
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Return by what this host is reached and reaches, per network, from what it said before.
+
+    A network that cannot stand, or stands in part, leaves in the kernel what was there: what was
+    said of that stays too.
+    """
+    well = {n: s for n, s in applied.standing.items() if not s.backend.problems}
+    still = [name for name in cluster.networks if name not in well]
+    serves = {name: serves[name] for name in still if name in serves}
+    sends = {name: sends[name] for name in still if name in sends}
+    serves |= {name: standing.serves for name, standing in well.items()}
+    sends |= {n: standing.network.course for n, standing in well.items() if n not in applied.late}
+    return dict(sorted(serves.items())), dict(sorted(sends.items()))
+
+
+def end_moves(store: Store, cluster: Cluster) -> None:
     """Take the retiring backends out of networks in which no host needs them any more."""
     for network in cluster.networks.values():
         ended = finished(cluster, network)

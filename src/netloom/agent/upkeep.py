@@ -79,7 +79,7 @@ class Upkeep:
         if cluster is None or turn is None or not self._watcher.connected:
             return
         store = self._watcher.require_store()
-        applied = None if self._engine.failing else turn.desired
+        applied = None if turn.open else turn.desired
         remembered = self._book.remembered_blocks()
         self._registration.sync(store, cluster, self._engine.facts, remembered, applied)
         own = [block for name in cluster.networks for block in self._outlook.own_blocks(name)]

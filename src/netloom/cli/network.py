@@ -148,7 +148,10 @@ def set_(
         asked = definition.parse(data)
         wanted = moving.begin(cluster.network(name), asked)
         _check_fit(cluster, wanted)
-        moving.refuse_impossible(cluster.cluster, wanted)
+        if wanted.backend != cluster.network(name).backend:
+            moving.refuse_impossible(cluster.cluster, wanted)
+            if not force:
+                moving.refuse_gap(cluster.cluster, wanted)
         if not force:
             _refuse_homeless_blocks(cluster, wanted)
             _refuse_other_attachment(cluster, wanted)

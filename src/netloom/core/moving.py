@@ -14,7 +14,7 @@ from types import MappingProxyType
 from netloom.core.backends.contract import Side
 from netloom.core.backends.table import BACKENDS
 from netloom.model.addr import Family, IPInterface
-from netloom.model.errors import InvalidConfig
+from netloom.model.errors import Conflict, InvalidConfig
 from netloom.model.host import Host
 from netloom.model.network import Choice, Network
 from netloom.model.view import Cluster, HostFacts, Problem
@@ -23,12 +23,15 @@ _MOST_NAMED = 5
 
 
 def begin(before: Network, wanted: Network) -> Network:
-    """Return ``wanted`` with the backends that it moves away from as retiring."""
+    """Return ``wanted`` with the backends that it moves away from as retiring.
+
+    Only the hosts end a move: whatever ``wanted`` says of one does not count.
+    """
     if wanted.backend == before.backend:
-        return wanted
+        return replace(wanted, retiring=before.retiring, moves=before.moves)
     retiring: dict[str, Choice] = {c.label: c for c in (before.backend, *before.retiring)}
     retiring.pop(wanted.backend.label, None)
-    return replace(wanted, retiring=tuple(retiring.values()))
+    return replace(wanted, retiring=tuple(retiring.values()), moves=before.moves + 1)
 
 
 def refuse_impossible(cluster: Cluster, wanted: Network) -> None:
@@ -68,6 +71,34 @@ def _problems(
                 yield host.name, problem
 
 
+def refuse_gap(cluster: Cluster, wanted: Network) -> None:
+    """Refuse a backend that needs the very device of one it replaces. Raises Conflict.
+
+    The two cannot stand together on a host, so packets would be lost while the hosts follow one
+    after the other.
+    """
+    known = next((h for h in cluster.hosts.values() if h.segments), None) or _anybody()
+    sides = [
+        Side(replace(wanted, backend=choice), known, _facts(known), ())
+        for choice in (wanted.backend, *wanted.retiring)
+    ]
+    new, *old = [BACKENDS[side.network.backend.type].prepare(side).objects for side in sides]
+    for choice, objects in zip(wanted.retiring, old, strict=True):
+        for key, obj in objects.items():
+            if new.get(key, obj) != obj:
+                raise Conflict(
+                    f"backend: {wanted.backend.label} and {choice.label} both need {key}, so they "
+                    "cannot stand together while the hosts move: packets would be lost",
+                    hint="choose another device or VNI as well, e.g. backend.vni=2, "
+                    "or accept the gap with --force",
+                )
+
+
+def _anybody() -> Host:
+    address = ipaddress.ip_address("192.0.2.1")
+    return Host("any", "any", address, segments=(ipaddress.ip_network("192.0.2.0/24"),))
+
+
 def _facts(host: Host) -> HostFacts:
     underlay: dict[Family, tuple[str, IPInterface]] = {}
     for address in (host.underlay4, host.underlay6):
@@ -79,16 +110,19 @@ def _facts(host: Host) -> HostFacts:
 
 
 def waiting_for(cluster: Cluster, network: Network) -> tuple[str, ...]:
-    """Return the names of the hosts that do not yet reach every peer by the new backend."""
-    label = network.backend.label
-    holders = {b.host_id for b in cluster.blocks.values() if b.network == network.name}
-    return tuple(
-        sorted(
-            host.name
-            for host in cluster.hosts.values()
-            if host.id in holders and host.sends.get(network.name) != label
-        )
-    )
+    """Return the names of the hosts that a move waits for; none when all reach all the new way.
+
+    Those that cannot be reached by the new backend yet hold up all others, and are named alone.
+    Asked are all that hold a block, with a record or without, and all that serve the network: a
+    host without a block has no containers, but it sends all the same.
+    """
+    name, hosts = network.name, cluster.hosts
+    asked = {b.host_id for b in cluster.blocks.values() if b.network == name}
+    asked |= {host.id for host in hosts.values() if name in host.serves}
+    arrived = {host.id for host in hosts.values() if host.sends.get(name) == network.course}
+    late = asked - arrived
+    ready = {h.id for h in hosts.values() if network.backend.label in h.serves.get(name, ())}
+    return tuple(sorted(hosts[i].name if i in hosts else i for i in late - ready or late))
 
 
 def finished(cluster: Cluster, network: Network) -> Network | None:

@@ -33,8 +33,8 @@ class Host:
 
     ``underlay4``/``underlay6`` are where peers reach it. ``macs`` gives, per network, the MAC of
     its tunnel end; ``serves``, per network, the labels of the backends by which the host can be
-    reached now; ``sends``, per network, the one by which it reaches every peer. ``segments`` are
-    the networks that its underlay cards are on.
+    reached now; ``sends``, per network, the course (backend and move) by which it reaches every
+    peer. ``segments`` are the networks that its underlay cards are on.
     """
 
     id: str

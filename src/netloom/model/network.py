@@ -180,7 +180,8 @@ class Network:
     """A named address space and its four choices. ``mtu_bytes`` 0 means: from the underlay.
 
     ``retiring`` are backends that the hosts still serve while the network moves from them to
-    ``backend``; it empties by itself (``core/moving``).
+    ``backend``; it empties by itself (``core/moving``). ``moves`` counts the moves begun, so that
+    what a host said in an earlier one is not taken for its word on this one.
     """
 
     name: str
@@ -191,6 +192,12 @@ class Network:
     policy: Choice = Choice("none")
     mtu_bytes: int = 0
     retiring: tuple[Choice, ...] = ()
+    moves: int = 0
+
+    @property
+    def course(self) -> str:
+        """The backend and the move that led to it: what a host says when it has arrived."""
+        return f"{self.backend.label} ({self.moves})" if self.moves else self.backend.label
 
     @property
     def families(self) -> tuple[Family, ...]:
@@ -230,6 +237,7 @@ class Network:
                 Choice.parse(item, fields.path(f"retiring[{index}]"), "vxlan")
                 for index, item in enumerate(fields.take_list("retiring"))
             ),
+            fields.take_int("moves", 0, 0, 1 << 53),
         )
         fields.done()
         _check_mtu(network, fields.path("mtu"))
@@ -248,6 +256,7 @@ class Network:
             **(
                 {"retiring": [choice.render() for choice in self.retiring]} if self.retiring else {}
             ),
+            **({"moves": self.moves} if self.moves else {}),
         }
 
 

@@ -43,12 +43,16 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one step did. ``desired`` is what it worked towards; ``failing`` what is refused now."""
+    """What one step did.
+
+    ``desired`` is what it worked towards; ``open`` the keys that are not as they should be yet.
+    """
 
     desired: Desired
     plan: Plan
     outcomes: tuple[Outcome, ...] = ()
     repaired: Mapping[str, int] = field(default_factory=dict)
+    open: frozenset[str] = frozenset()
 
     @property
     def changed(self) -> bool:
@@ -119,7 +123,7 @@ class Reconciler:
         self._applied, self._open = desired.state, frozenset(still_open)
         self.repaired.update(repaired)
         self._forget_failures(still_open - stuck)
-        return Turn(desired, plan, tuple(outcomes), repaired)
+        return Turn(desired, plan, tuple(outcomes), repaired, self._open)
 
     def _apply(self, changes: list[Change]) -> list[Outcome]:
         try:

@@ -40,7 +40,7 @@ class PreparedMove:
         for place, (label, prepared) in enumerate(self.ways):
             if label in serves:
                 reach = prepared.reach(peer, block)
-                if reach.problem is None:
+                if reach.problem is None and reach.objects:  # without either it leads nowhere
                     return replace(reach, late=place > 0)
         return replace(self.ways[-1][1].reach(peer, block), late=True)
 

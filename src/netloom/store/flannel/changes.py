@@ -102,9 +102,8 @@ class Translation:
         if before is None or not _means(before.value, wanted):
             value = render(wanted, before.value if before and picture.config else None)
             self._operations.append(Put(form.config, value))
-        retiring = [choice.render() for choice in wanted.retiring]
         told = FlannelConfig.parse(render(wanted)).network(form.network).backend
-        self._operations.append(Put(form.backend, backend_note(told.render(), retiring)))
+        self._operations.append(Put(form.backend, backend_note(told, wanted)))
         self._operations.append(Delete(form.deleted))
 
     def _host(self, operation: Operation) -> None:

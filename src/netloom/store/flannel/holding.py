@@ -22,6 +22,7 @@ from netloom.core.backends.vxlan import tunnel_mac
 from netloom.model.datastore import Compare, Delete, Put, Store, Transaction
 from netloom.model.errors import InvalidConfig, NetloomError
 from netloom.model.host import Host
+from netloom.model.network import Choice, Network
 from netloom.store.flannel.document import encode
 from netloom.store.flannel.layout import Format
 from netloom.store.flannel.lease import Lease, of_host
@@ -193,7 +194,7 @@ class Holding:
         network, key = picture.network, self._form.backend
         assert network is not None
         if key not in picture.raw or network.retiring:
-            value = backend_note(network.backend.render(), [c.render() for c in network.retiring])
+            value = backend_note(network.backend, network)
             before = picture.raw.get(key)
             if before is None or before.value != value:
                 compare = Compare(key, before.mod_revision if before else 0)
@@ -213,6 +214,8 @@ class Holding:
                 _log.warning("lease %s of a deleted network stays: %s", key, error)
 
 
-def backend_note(current: object, retiring: object) -> bytes:
-    """Return the value that notes the backend in use and those that retire."""
-    return encode({"current": current, "retiring": retiring})
+def backend_note(current: Choice, network: Network) -> bytes:
+    """Return the value that notes the backend in use, those that retire, and the moves so far."""
+    retiring = [choice.render() for choice in network.retiring]
+    note = {"current": current.render(), "retiring": retiring}
+    return encode({**note, "moves": network.moves} if network.moves else note)

@@ -212,9 +212,10 @@ class Picture:
             data = json.loads(entry.value)
             choices = [Choice.parse(item, "backend", "") for item in data["retiring"]]
             current = Choice.parse(data["current"], "backend", "")
+            moves = int(data.get("moves", 0))
         except (ValueError, KeyError, TypeError, InvalidConfig):
             return network
-        before = replace(network, backend=current, retiring=tuple(choices))
+        before = replace(network, backend=current, retiring=tuple(choices), moves=moves)
         if current == network.backend:
             return before
         return begin(before, network)
@@ -342,6 +343,12 @@ class Picture:
         mac = host.macs.get(self.form.network, "") if host else ""
         return held.lease.mac(4) not in ("", mac)
 
+    def _course(self, held: Held) -> str:
+        """Return what a guest sends by: its daemon has one backend, for both directions."""
+        network = self.network
+        there = network is not None and held.serves == network.backend.label
+        return network.course if network and there else held.serves
+
     def _guest(self, held: Held) -> bytes:
         lease, name = held.lease, self.form.network
         assert lease is not None
@@ -354,7 +361,7 @@ class Picture:
                 lease.public_ip6,
                 MappingProxyType({key: mac for key, mac in macs.items() if mac}),
                 MappingProxyType({name: (held.serves,)} if held.serves else {}),
-                MappingProxyType({name: held.serves} if held.serves else {}),
+                MappingProxyType({name: self._course(held)} if held.serves else {}),
             ).render()
         )
 
