@@ -79,8 +79,10 @@ def settings_of(given: flags.Given, env: Mapping[str, str]) -> dict[str, object]
     wanted: dict[str, object] = {"datastore": datastore(given)}
     if choice := interface(given):
         wanted["interface"] = choice
-    if not env.get("NETLOOM_SUBNET_FILE"):
-        wanted["subnet_file"] = given.one("subnet-file") or "/run/flannel/subnet.env"
+    if file := given.one("subnet-file"):
+        wanted["subnet_file"] = file
+    elif not env.get("NETLOOM_SUBNET_FILE"):
+        wanted["subnet_file"] = flags.BY_NAME["subnet-file"].default
     port = given.number("healthz-port")
     if port:
         host = given.one("healthz-ip") or "0.0.0.0"

@@ -110,6 +110,11 @@ def test_health_and_log_level_are_taken():
     )
 
 
+def test_a_variable_of_ours_wins_over_flannels_default_and_not_over_a_flag():
+    assert "subnet_file" not in settings(NETLOOM_SUBNET_FILE="/ours")
+    assert settings("-subnet-file=/x", NETLOOM_SUBNET_FILE="/ours")["subnet_file"] == "/x"
+
+
 def test_flags_that_cannot_apply_say_why_unless_they_say_the_default():
     given = flanneld.gather(["-iptables-resync=9", "-vmodule=x=1"], {}, NOWHERE)
     said = flanneld.notes(given)
