@@ -181,6 +181,31 @@ def test_a_black_hole_between_an_agent_and_etcd_is_noticed_and_survived(lab: Lab
     assert running.lost == 0
 
 
+def test_poison_below_our_prefix_is_a_line_in_status_and_nothing_else(lab: Lab) -> None:
+    """A key that is no text, one that is no CIDR, values that do not parse: all else goes on."""
+    h1 = lab.host("h1")
+    blocks = values(lab, BLOCKS)
+    first = etcd.members(lab.name)[0]
+    own = next(key for key, value in blocks.items() if json.loads(value)["host"] == "h2")
+    poison = [f"{BLOCKS}default/nonsense", f"{HOSTS}h9", f"{HOSTS}\udcff\udcfe"]
+    with pings(lab) as running:
+        for key in [*poison, own]:
+            etcdctl(lab, first, "put", key, "{not JSON")
+        wait_until(
+            lambda: "nonsense" in json.dumps(h1.status()["problems"]),
+            deadline_s=PATIENCE_S,
+            what="the problem in status",
+        )
+        assert h1.run("beside-poison").pings(lab.host("h2").container("b").address)
+        for key in poison:
+            etcdctl(lab, first, "del", key)
+        etcdctl(lab, first, "put", own, blocks[own].decode())
+        in_step(lab)
+    assert running.lost == 0
+    assert values(lab, BLOCKS) == blocks
+    assert not h1.status()["problems"]
+
+
 def test_a_lease_that_is_revoked_under_an_agent_is_granted_anew(lab: Lab) -> None:
     key = alive_key("h1")
     blocks = values(lab, BLOCKS)

@@ -38,13 +38,13 @@ class EtcdPlace:
         self.cluster.compact()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def one_member(run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
     with cluster(run_id, "ec1", 1, tmp_path_factory.mktemp("etcd")) as made:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def three_members(run_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
     with cluster(run_id, "ec3", 3, tmp_path_factory.mktemp("etcd")) as made:
         yield made

@@ -65,33 +65,56 @@ class EtcdWatch:
     def next(self, timeout_s: float | None = None) -> Batch | None:
         """Block until something changed; None when ``timeout_s`` passed or the watch has ended."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._reader:
-            while not self._ended and self._wake is not None:
-                if self._batches:
-                    return self._tell(self._batches.popleft())
-                if self._stream is None:
-                    self._begin(self._wake)
-                    continue
-                left_s = self._until_probe()
-                if deadline is not None:
-                    left_s = min(left_s, deadline - time.monotonic())
-                self._listen(self._stream, self._wake, left_s)
-                late = deadline is not None and time.monotonic() >= deadline
-                if late and not self._batches:
-                    return None
-        return None
+        try:
+            with self._reader:
+                return self._next(deadline)
+        except Unavailable:
+            if self._ended:
+                return None  # closed meanwhile, perhaps with the whole store
+            raise
+        finally:
+            if self._ended:
+                self._release()
 
     def close(self) -> None:
-        """End the watch; idempotent, callable from any thread."""
+        """End the watch; idempotent, callable from any thread.
+
+        Does not wait for a reader that is waiting for a member: it leaves when that has answered.
+        """
         self._ended = True
         with self._closing:
-            if self._wake is None:
-                return
-            self._wake.set()
-            with self._reader:  # the reader has left
-                self._drop()
-                self._wake.close()
-                self._wake = None
+            if self._wake is not None:
+                self._wake.set()
+        self._release()
+
+    def _next(self, deadline: float | None) -> Batch | None:
+        while not self._ended and self._wake is not None:
+            if self._batches:
+                return self._tell(self._batches.popleft())
+            if self._stream is None:
+                self._begin(self._wake)
+                continue
+            left_s = self._until_probe()
+            if deadline is not None:
+                left_s = min(left_s, deadline - time.monotonic())
+            self._listen(self._stream, self._wake, left_s)
+            late = deadline is not None and time.monotonic() >= deadline
+            if late and not self._batches:
+                return None
+        return None
+
+    def _release(self) -> None:
+        """Give back what is open; a reader that is still at it does so when it leaves."""
+        if not self._reader.acquire(blocking=False):
+            return
+        try:
+            self._drop()
+            with self._closing:
+                if self._wake is not None:
+                    self._wake.close()
+                    self._wake = None
+        finally:
+            self._reader.release()
 
     def _tell(self, batch: Batch) -> Batch:
         self._told = max(self._told, batch.revision)
