@@ -194,13 +194,12 @@ def test_a_builder_killed_at_any_moment_leaves_what_down_removes(lab_names) -> N
 
 
 def test_a_sweep_takes_the_labs_of_dead_owners_and_no_other(lab_up, lab_names) -> None:
-    child = subprocess.Popen(["sleep", "1000"])
-    owner = Process.of(child.pid)
-    dead = Lab.up(default_document(hosts=1), name=next(lab_names), run_agents=False, owner=owner)
-    alive = lab_up(default_document(hosts=1), run_agents=False)
-    assert dead.name not in teardown.sweep()
-    child.kill()
-    child.wait()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:  # it ends when we do
+        owner = Process.of(child.pid)
+        one, name = default_document(hosts=1), next(lab_names)
+        dead = Lab.up(one, name=name, run_agents=False, owner=owner)
+        alive = lab_up(default_document(hosts=1), run_agents=False)
+        assert dead.name not in teardown.sweep()
     assert dead.name in teardown.sweep()
     assert leftovers(dead.name) == []
     assert alive.host("h1").pings("192.168.31.1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ from netloom.model.kernel import KINDS
 Document = Mapping[str, Any]
 #: An agent that is well answers in milliseconds; one that is wedged is to be told soon.
 PATIENCE_S = 5.0
+_COUNTS_WIDTH = 76
 #: What people call a kind of kernel object where the kind's own name is none.
 _KIND_NAMES = {"fdb": "FDB entry", "nft": "nft table"}
 
@@ -125,7 +127,12 @@ def _counts(counts: Mapping[str, int]) -> str:
     known = [kind for kind in KINDS if kind in counts]  # always in the same order
     kinds = known + sorted(set(counts) - set(known))
     named = ((counts[kind], _KIND_NAMES.get(kind, kind)) for kind in kinds)
-    return ", ".join(counted(count, name) for count, name in named if count)
+    # Lines end between the counts, never inside one.
+    each = [
+        counted(count, name).replace(" ", "\N{NO-BREAK SPACE}") for count, name in named if count
+    ]
+    lines = textwrap.wrap(", ".join(each), _COUNTS_WIDTH)
+    return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _age(moment: str, now: datetime) -> str:

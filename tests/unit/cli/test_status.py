@@ -15,6 +15,7 @@ import pytest
 from netloom.agent.contracts import Response
 from netloom.agent.http import Server, serve
 from netloom.cli.status import screen
+from netloom.model.kernel import KINDS
 from netloom.model.status import KernelStatus, NetworkStatus, PeerStatus, Status, StoreStatus
 from netloom.model.view import Problem
 
@@ -71,6 +72,14 @@ def test_one_screen_tells_agent_store_kernel_blocks_and_peers() -> None:
         "PEER  ADDRESS        BLOCK          REACHED BY       STATE",
         "h2    192.168.31.63  10.244.2.0/24  vxlan flannel.1  ok",
     ]
+
+
+def test_a_screen_is_no_wider_when_much_of_every_kind_stands_and_was_repaired() -> None:
+    many = dict.fromkeys(KINDS, 12_345)
+    busy = replace(WELL, kernel=KernelStatus(7, "2026-03-01T11:59:57+00:00", many, many))
+    lines = screen(json.loads(json.dumps(busy.render())), NOON).splitlines()
+    assert max(map(len, lines)) <= 88
+    assert sum(line.count("12345 routes") for line in lines) == 2
 
 
 def test_a_well_host_exits_0_and_gives_its_document(agent: Callable, netloom: Callable) -> None:
