@@ -22,7 +22,7 @@ from tests.conftest import Netns
 from tests.unit.views import ip, net
 
 from netloom.kernel.compose import HostKernel
-from netloom.kernel.udp import build
+from netloom.kernel.udp import build, process
 from netloom.kernel.udp.control import MAGIC, Control
 from netloom.kernel.udp.proxies import UDP_KINDS, UdpProxies
 from netloom.model.errors import Conflict, Unavailable
@@ -159,6 +159,12 @@ def await_(condition: Callable[[], object], within_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         select.select([], [], [], 0.01)
+
+
+def came_in(end: End) -> int:
+    """Return how many packets have come from the container to its host."""
+    (link,) = end.host.json("ip", "-j", "-s", "link", "show", "vpod")
+    return int(link["stats64"]["rx"]["packets"])
 
 
 def arrives(text: str) -> bool:
@@ -362,6 +368,28 @@ def test_a_killed_proxy_is_news_and_comes_back_with_its_peers(ends):
     assert one.read() == []
     one.add(one.proxy, one.peer_of(two))
     assert arrives(ping(one, two.address))
+
+
+def test_packets_wait_for_the_table_of_a_new_proxy_and_hear_no_refusal(ends):
+    one, two = ends
+    one.try_(Verb.DELETE, one.proxy)
+    child = one.host.call(lambda: process.start(one.proxy, one.directory, one.proxies.command))
+    before = came_in(one)
+    waiting = one.pod.popen("ping", "-c", "1", "-W", "10", two.address, stdout=subprocess.PIPE)
+    await_(lambda: came_in(one) > before)
+    one.read()
+    one.add(one.peer_of(two))
+    assert arrives(waiting.communicate()[0])
+    assert one.counters()["no_peer"] == 0
+    one.try_(Verb.DELETE, one.proxy)
+    child.wait()
+
+
+def test_a_proxy_without_peers_says_that_there_is_no_way(ends):
+    one, two = ends
+    one.try_(Verb.DELETE, one.proxy)
+    one.add(one.proxy)
+    assert "Net Unreachable" in ping(one, two.address)
 
 
 def test_a_proxy_whose_device_is_deleted_ends(ends):

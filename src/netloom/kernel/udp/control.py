@@ -13,6 +13,7 @@ HAND_OVER   4                                         as GET, with the descripto
                                                       UDP socket (SCM_RIGHTS); the proxy ends
 ==========  ====  ==================================  ==========================================
 
+A proxy sends nothing before it has a table, not even that there is no way: packets wait.
 An entry is ``network u32, host u32, port u16, prefix length u8, 0 u8``. A table that does not parse
 is refused with EINVAL as a whole, what is no request with EPROTO.
 """

@@ -130,6 +130,8 @@ class UdpProxies:
                 touched.setdefault(obj.link, []).append(place)
             elif isinstance(obj, UdpProxy):
                 verdicts[place] = self._try(change.verb, obj)
+                if change.verb is Verb.ADD and verdicts[place] is None:
+                    touched.setdefault(obj.link, [])  # it waits for a table, be it an empty one
         for device, places in touched.items():
             error = self._tell(device, [changes[place] for place in places])
             for place in places:

@@ -658,6 +658,20 @@ static void *inbound(void *nothing)
     return nothing;
 }
 
+static bool begin(void *(*work)(void *))
+{
+    pthread_t thread;
+    return !(errno = pthread_create(&thread, NULL, work, NULL));
+}
+
+/* Until there is a table packets wait in the device: nobody shall hear that there is no way. */
+static bool begin_outbound(void)
+{
+    static bool begun;
+    begun = begun || begin(outbound);
+    return begun;
+}
+
 /* ---- the control socket ---- */
 
 static void answer(int client, uint32_t error, size_t length, const int *files, int file_count)
@@ -732,7 +746,7 @@ static void obey(int client, size_t length)
         }
         memcpy(&generation, body, sizeof generation);
         generation = be64toh(generation);
-        answer(client, 0, 0, NULL, 0);
+        answer(client, begin_outbound() ? 0 : (uint32_t)errno, 0, NULL, 0);
         return;
     case HAND_OVER: {
         int files[2] = { tun, udp };
@@ -926,9 +940,7 @@ int main(int count, char **words)
             fail("find memory");
     peers = peer_sets[0];
     set_up(words[4], count > 6 && !strcmp(words[6], "take-over"));
-    pthread_t threads[2];
-    if ((errno = pthread_create(&threads[0], NULL, outbound, NULL))
-        || (errno = pthread_create(&threads[1], NULL, inbound, NULL)))
+    if (!begin(inbound) || (generation && !begin_outbound()))
         fail("make threads");
     dprintf(STDOUT_FILENO, "ready\n");
     close(STDOUT_FILENO);

@@ -92,6 +92,8 @@ class Proxy:
         self.clients: dict[int, socket.socket] = {}
         self.tokens, self.complained_at_s = ICMP_BURST, time.monotonic()
         self.udp: socket.socket | None = None
+        self.poll = select.epoll()
+        self.sending = False
         if words[5:6] == ["take-over"]:
             self._take_over()
         else:
@@ -158,19 +160,25 @@ class Proxy:
     def run(self) -> None:
         """Carry packets until the device is gone."""
         assert self.udp is not None
-        poll = select.epoll()
-        for file in (self.tun, self.udp.fileno(), self.control.fileno()):
-            poll.register(file, select.EPOLLIN)
+        for file in (self.udp.fileno(), self.control.fileno()):
+            self.poll.register(file, select.EPOLLIN)
+        if self.table.generation:
+            self._begin_outbound()
         while True:
-            for file, _ in poll.poll():
+            for file, _ in self.poll.poll():
                 if file == self.tun:
                     self._outbound()
                 elif file == self.udp.fileno():
                     self._inbound()
                 elif file == self.control.fileno():
-                    self._greet(poll)
+                    self._greet()
                 else:
-                    self._answer(self.clients[file], poll)
+                    self._answer(self.clients[file])
+
+    def _begin_outbound(self) -> None:
+        """Read the device from now on; until there is a table packets wait in it."""
+        self.sending = True
+        self.poll.register(self.tun, select.EPOLLIN)
 
     def _outbound(self) -> None:
         for _ in range(BATCH):
@@ -265,15 +273,15 @@ class Proxy:
         except OSError:
             return socket.inet_aton(self.place[0])
 
-    def _greet(self, poll: select.epoll) -> None:
+    def _greet(self) -> None:
         with suppress(BlockingIOError):
             client, _ = self.control.accept()
             client.setsockopt(socket.SOL_SOCKET, 32, 2 * MESSAGE_BYTES)  # SO_SNDBUFFORCE
             client.setblocking(False)
             self.clients[client.fileno()] = client
-            poll.register(client, select.EPOLLIN)
+            self.poll.register(client, select.EPOLLIN)
 
-    def _answer(self, client: socket.socket, poll: select.epoll) -> None:
+    def _answer(self, client: socket.socket) -> None:
         try:
             request = client.recv(MESSAGE_BYTES + 1)
             if request:
@@ -283,7 +291,7 @@ class Proxy:
             return
         except OSError:
             pass
-        poll.unregister(client)
+        self.poll.unregister(client)
         del self.clients[client.fileno()]
         client.close()
 
@@ -303,6 +311,8 @@ class Proxy:
             int.from_bytes(request[8:16], "big"), request[16:]
         ):
             number = errno.EINVAL
+        elif not self.sending:
+            self._begin_outbound()
         answer = HEAD.pack(MAGIC, number) + body
         if verb == HAND_OVER and not number:
             assert self.udp is not None
