@@ -9,7 +9,6 @@ this host. See ``layout`` for what stands where.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from dataclasses import replace
 
 from netloom.model import keys
@@ -30,9 +29,6 @@ from netloom.store.flannel.layout import Format
 from netloom.store.flannel.picture import Picture
 from netloom.store.flannel.watch import FlannelWatch, RenamedWatch, StaleWatch
 
-#: Listings that a watch can begin at.
-_RECENT = 4
-
 
 class FlannelStore:
     """A store whose ``cluster/`` is flannel's layout below ``form.prefix`` of ``store``.
@@ -45,8 +41,11 @@ class FlannelStore:
         self._form = form or Format()
         self._holding = Holding(store, self._form)
         self._alive_lease = 0
-        self._recent: deque[Listing] = deque(maxlen=_RECENT)
-        self._lock = threading.Lock()
+        #: What the last listing showed, and of recent ones what a watch may begin at.
+        self._shown = Picture(self._form, ())
+        self._recent: dict[str, tuple[int, Picture]] = {}
+        #: Held by who looks at ``_shown``.
+        self._lock = threading.RLock()
 
     @property
     def store_id(self) -> str:
@@ -59,15 +58,18 @@ class FlannelStore:
             own_host = self._store.get(self._form.raw(key)) if key.startswith(keys.HOSTS) else None
             if own_host is not None:
                 return replace(own_host, key=key)
-            return self._picture()[1].records.get(key)
+            with self._lock:
+                return self._picture()[1].records.get(key)
         entry = self._store.get(self._form.raw(key))
         return replace(entry, key=key) if entry else None
 
     def list(self, prefix: str) -> Listing:
         """Return all entries whose key starts with ``prefix``, and the revision they stood at."""
         if prefix.startswith(keys.CLUSTER):
-            revision, picture = self._picture()
-            found = [entry for key, entry in picture.records.items() if key.startswith(prefix)]
+            with self._lock:
+                revision, picture = self._picture()
+                found = [entry for key, entry in picture.records.items() if key.startswith(prefix)]
+                self._remember(prefix, revision, picture)
             return Listing(revision, tuple(sorted(found, key=lambda entry: entry.key)))
         listing = self._store.list(self._form.raw(prefix))
         entries = (replace(e, key=self._form.ours(e.key)) for e in listing.entries)
@@ -80,12 +82,13 @@ class FlannelStore:
             if committed.succeeded:
                 self._learn(transaction)
             return committed
-        revision, picture = self._picture()
-        translation = Translation(picture, self._holding, self._holding.lease)
-        try:
-            raw = translation.translate(transaction)
-        except Lost:
-            return Committed(False, revision)
+        with self._lock:
+            revision, picture = self._picture()
+            translation = Translation(picture, self._holding, self._holding.lease)
+            try:
+                raw = translation.translate(transaction)
+            except Lost:
+                return Committed(False, revision)
         for segment in translation.given_back:
             self._holding.forget(segment)
         committed = self._store.commit(raw)
@@ -99,10 +102,9 @@ class FlannelStore:
             raw = self._store.watch(self._form.raw(prefix), after_revision)
             return RenamedWatch(raw, self._form.ours)
         with self._lock:
-            listings = [each for each in self._recent if each.revision == after_revision]
-        if not listings:
+            revision, picture = self._recent.pop(prefix, (-1, None))
+        if picture is None or revision != after_revision:
             return StaleWatch(after_revision)
-        picture = Picture(self._form, listings[-1].entries)
         raw = self._store.watch(self._form.root, after_revision)
         return FlannelWatch(raw, picture, self._holding, prefix)
 
@@ -128,20 +130,28 @@ class FlannelStore:
         self._store.close()
 
     def _picture(self) -> tuple[int, Picture]:
-        """List all raw keys; own leases that are gone are put back first."""
+        """List all raw keys; own leases that are gone are put back first.
+
+        The caller holds the lock for as long as it looks at the picture.
+        """
         listing = self._store.list(self._form.root)
-        picture = Picture(self._form, listing.entries)
-        put_back = [self._holding.put_back(each) for each in self._holding.missing(picture)]
+        self._shown.become(listing.entries)
+        put_back = [self._holding.put_back(each) for each in self._holding.missing(self._shown)]
         if any(put_back):
             listing = self._store.list(self._form.root)
-            picture = Picture(self._form, listing.entries)
-        self._holding.note(picture)
-        with self._lock:
-            self._recent.append(listing)
-        return listing.revision, picture
+            self._shown.become(listing.entries)
+        self._holding.note(self._shown)
+        return listing.revision, self._shown
+
+    def _remember(self, prefix: str, revision: int, picture: Picture) -> None:
+        """Keep what a watch below ``prefix`` begins with; of the agent's own look, the last too."""
+        agents = self._recent.get(keys.CLUSTER)
+        self._recent = {keys.CLUSTER: agents} if agents else {}
+        self._recent[prefix] = (revision, picture.copy())
 
     def _tend(self) -> None:
-        self._holding.tend(self._picture()[1])
+        with self._lock:
+            self._holding.tend(self._picture()[1])
 
     def _learn(self, transaction: Transaction) -> None:
         """Learn whose agent works here: it is the host that it says is alive."""

@@ -93,6 +93,24 @@ class Picture:
         for key in self._below(form.cluster):
             self._make(f"record {key}")
 
+    def copy(self) -> Picture:
+        """Return a picture of the same that goes its own way from here; values are shared."""
+        twin = Picture.__new__(Picture)
+        twin.form, twin.config, twin.network = self.form, self.config, self.network
+        twin.raw, twin.records, twin.held = dict(self.raw), dict(self.records), dict(self.held)
+        twin._made, twin._noted = dict(self._made), dict(self._noted)
+        twin._by_address = {key: set(held) for key, held in self._by_address.items()}
+        twin._by_host = {key: set(held) for key, held in self._by_host.items()}
+        return twin
+
+    def become(self, entries: Iterable[Entry]) -> None:
+        """Take in a listing of all raw keys; costs what differs."""
+        now = {entry.key: entry for entry in entries}
+        gone = [(key, None) for key in self.raw if key not in now]
+        fresh = [(key, entry) for key, entry in now.items() if self.raw.get(key) != entry]
+        if gone or fresh:
+            self.apply([*gone, *fresh])
+
     def apply(self, changes: Iterable[tuple[str, Entry | None]]) -> set[str]:
         """Take in raw changes; return our keys whose record is another than before, or gone."""
         units: dict[str, None] = {}
