@@ -246,3 +246,12 @@ def test_several_backends_are_one_prepared_value_that_equals_itself():
     one, two = prepared(blue("vxlan", "host-gw")), prepared(blue("vxlan", "host-gw"))
     assert isinstance(one, PreparedMove)
     assert one == two
+
+
+def test_only_while_it_lasts_a_move_lets_packets_come_another_way_than_answers_go():
+    def filters(definition: Network) -> set[str]:
+        return {key for key in prepared(definition).objects if "rp_filter" in key}
+
+    moves = {f"sysctl ipv4/conf/{device}/rp_filter" for device in ("ens33", "flannel.1")}
+    assert filters(blue("vxlan", "host-gw")) == moves
+    assert filters(blue("vxlan")) == filters(blue("host-gw")) == set()

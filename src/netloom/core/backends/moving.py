@@ -8,6 +8,11 @@ out of the definition (``core/moving``), and what was theirs is swept.
 
 So a host that is late is still reached, and reaches others, by the old way, and no packet is sent
 to where nobody listens.
+
+While two hosts follow one after the other, packets come another way than the answers go. A strict
+reverse path filter (RFC 3704 §2.2, rp_filter 1) would drop them all, so the devices that are part
+of a move are set to the loose one (2) before a host says that it serves the new way. The kernel
+takes the larger of a device's value and that of ``all`` (Documentation/networking/ip-sysctl.rst).
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from netloom.core.backends.contract import Prepared, Reach, Side
 from netloom.core.backends.table import BACKENDS
 from netloom.model.addr import IPAddress
 from netloom.model.host import Block, Host
-from netloom.model.kernel import KernelObject
+from netloom.model.kernel import KernelObject, Link, Sysctl, state_of
 from netloom.model.network import Network
 from netloom.model.view import Problem
 
@@ -63,6 +68,7 @@ def prepare(side: Side) -> Prepared:
             continue  # it needs the very device that the new one has: the two cannot stand together
         ways.append((choice.label, old))
         objects.update(old.objects)
+    objects |= _loose(side, objects)
     return PreparedMove(
         network.name,
         tuple(ways),
@@ -70,6 +76,13 @@ def prepare(side: Side) -> Prepared:
         wanted.problems,
         objects,
     )
+
+
+def _loose(side: Side, objects: Mapping[str, KernelObject]) -> dict[str, KernelObject]:
+    devices = [obj.name for obj in objects.values() if isinstance(obj, Link)]
+    if 4 in side.facts.underlay:
+        devices.append(side.facts.underlay[4][0])
+    return state_of(*(Sysctl(f"ipv4/conf/{device}/rp_filter", "2") for device in devices))
 
 
 def served(network: Network, prepared: Prepared) -> tuple[str, ...]:
