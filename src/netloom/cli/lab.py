@@ -262,6 +262,7 @@ def down(name: str, every: bool) -> None:
 
     require_rights()
     if every:
+        record.remove_drafts()
         for each in record.names():
             teardown.down(each)
             say(f"lab {each} is gone")

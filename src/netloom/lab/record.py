@@ -92,7 +92,8 @@ def directory(name: str) -> Path:
 def names() -> list[str]:
     """Return the names of all labs that have a directory, whole or not."""
     try:
-        return sorted(entry.name for entry in root().iterdir() if entry.is_dir())
+        found = [entry.name for entry in root().iterdir() if entry.is_dir()]
+        return sorted(name for name in found if not name.startswith("."))
     except FileNotFoundError:
         return []
     except PermissionError:
@@ -106,6 +107,7 @@ def reserve(record: Record) -> Path:
     taken.
     """
     root().mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_drafts()
     target = directory(record.name)
     draft = root() / f".{record.name}.{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
@@ -166,5 +168,12 @@ def remove(name: str) -> None:
         else:
             entry.unlink(missing_ok=True)
     shutil.rmtree(target, ignore_errors=True)
+    remove_drafts(name)
+
+
+def remove_drafts(name: str = "*") -> None:
+    """Remove what those left that died while they reserved ``name``, or any name."""
     for draft in root().glob(f".{name}.*") if root().exists() else ():
-        shutil.rmtree(draft, ignore_errors=True)
+        _, _, pid = draft.name.rpartition(".")
+        if pid.isdecimal() and Process.of(int(pid)) is None:
+            shutil.rmtree(draft, ignore_errors=True)

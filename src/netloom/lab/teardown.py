@@ -107,6 +107,7 @@ def remove_namespace(name: str) -> None:
 
 def sweep() -> list[str]:
     """Take down the labs whose owner is dead; return their names."""
+    record.remove_drafts()
     swept = []
     for name in record.names():
         try:
