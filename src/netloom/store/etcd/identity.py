@@ -56,6 +56,12 @@ class Identity:
         self._observe(answer, asked)
         return answer
 
+    def saw(self, revision: int, epoch: int) -> None:
+        """Take note of a revision that a watch has delivered: no later answer may be below it."""
+        with self._mutex:
+            if epoch == self.epoch and not self._stale:
+                self._seen = max(self._seen, revision)
+
     def settle(self) -> int:
         """Read the mark again if the store has become another one; return the epoch."""
         with self._refreshing:
@@ -73,7 +79,8 @@ class Identity:
         key = STORE_MARK if self._mark else prefix
         request = {"key": self._keys.key(key) if key else "AA=="}
         answer = self._gateway.call("/v3/kv/range", request)
-        if key == STORE_MARK and _mark_in(answer.data)[0] != self._mark:
+        current = key == STORE_MARK and asked[0] == self.epoch
+        if current and _mark_in(answer.data)[0] != self._mark:
             self._begin_epoch(went_back=False)
         self._observe(answer, asked)
         self.settle()

@@ -23,7 +23,7 @@ from collections import deque
 from typing import Any
 
 from netloom.model.datastore import Batch
-from netloom.model.errors import NotPermitted, Unavailable
+from netloom.model.errors import NetloomError, NotPermitted, Unavailable
 from netloom.model.keys import STORE_MARK
 from netloom.store.etcd import refusals
 from netloom.store.etcd.gateway import Gateway, unavailable
@@ -118,7 +118,7 @@ class EtcdWatch:
 
     def _tell(self, batch: Batch) -> Batch:
         self._told = max(self._told, batch.revision)
-        self._ended = batch.compacted
+        self._ended = self._ended or batch.compacted
         return batch
 
     def _begin(self, wake: Wake) -> None:
@@ -166,7 +166,7 @@ class EtcdWatch:
                 if lines:
                     return stream
             raise Lost("no answer in time")
-        except (Lost, Refusal):
+        except (Lost, Refusal, NetloomError):
             stream.close()
             raise
 
@@ -179,6 +179,9 @@ class EtcdWatch:
         except (Lost, Refusal):
             self._drop()
             return
+        except NetloomError:
+            self._drop()
+            raise
         if lines:
             self._stirred()
         elif self._until_probe() <= 0:
@@ -210,7 +213,7 @@ class EtcdWatch:
         elif answer.endpoint != stream.endpoint:
             self._drop()  # its own member did not answer
         elif answer.revision > self._told:
-            self._promise = answer.revision
+            self._promise, self._quiet_since = answer.revision, time.monotonic()
 
     def _take(self, stream: LineStream, line: bytes) -> None:
         """Take in one message of the stream. Raises Refusal, Lost."""
@@ -218,11 +221,11 @@ class EtcdWatch:
             raise refusals.parse(stream.status, line)
         try:
             data = json.loads(line)
-        except ValueError:
-            raise Lost(f"it sent no JSON: {line[:60]!r}") from None
-        if "error" in data:
-            raise refusals.of_error(data)
-        result = data["result"]
+            if "error" in data:
+                raise refusals.of_error(data)
+            result = data["result"]
+        except (ValueError, KeyError, TypeError):
+            raise Lost(f"it sent what is no message: {line[:60]!r}") from None
         if result.get("canceled"):
             self._take_end(stream, result)
         elif not result.get("created"):
@@ -257,6 +260,7 @@ class EtcdWatch:
         if not fresh:
             return
         self._seen = _revision(fresh[-1])
+        self._identity.saw(self._seen, self._epoch)
         events = map(self._keys.event, fresh)
         ours = tuple(event for event in events if event.key != STORE_MARK)
         self._batches.append(Batch(max(self._seen, self._told), ours))
