@@ -124,9 +124,12 @@ class ClusterStore:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[ClusterStore]:
-    """Open the cluster's store for one verb."""
-    store = open_store(settings.datastore)
+def opened(settings: Settings, *, create: bool = False) -> Iterator[ClusterStore]:
+    """Open the cluster's store for one verb; only one that may begin a cluster will ``create`` it.
+
+    A mistyped path then is told, and is not answered from an empty store made on the spot.
+    """
+    store = open_store(settings.datastore, create=create)
     try:
         yield ClusterStore(store)
     finally:

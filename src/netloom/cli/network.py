@@ -107,7 +107,7 @@ def create(
     """Create a network from a file, a preset, flags, or a mix; flags win over the file."""
     data = definitions.read_file(filename) if filename else {}
     wanted = definition.parse(definitions.assemble(name, data, Wishes(**wishes)))
-    with opened(settings) as cluster:
+    with opened(settings, create=True) as cluster:
         if name in cluster.cluster.networks:
             raise Conflict(
                 f"network {name} exists already",

@@ -13,8 +13,8 @@ _ETCD = ("etcd", "etcds", "etcd+tls")
 _EXAMPLE = "e.g. sqlite:///var/lib/netloom/cluster.db"
 
 
-def open_store(url: str) -> Store:
-    """Open the store that ``url`` names, creating an absent SQLite file.
+def open_store(url: str, *, create: bool = True) -> Store:
+    """Open the store that ``url`` names, creating an absent SQLite file if ``create``.
 
     ``sqlite:///absolute/path``; ``etcd://host:port,host:port`` or, with TLS, ``etcds://`` (see
     ``store/etcd/url.py``); with ``?format=flannel`` on flannel's own keys (``store/flannel``);
@@ -34,7 +34,7 @@ def open_store(url: str) -> Store:
             f"the {scheme} datastore cannot be used yet",
             f"use etcd, or share a SQLite file on this machine, {_EXAMPLE}",
         )
-    return _open_sqlite(url, rest)
+    return _open_sqlite(url, rest, create)
 
 
 def _open_etcd(url: str) -> Store:
@@ -48,7 +48,7 @@ def _open_etcd(url: str) -> Store:
     return FlannelStore(store, form) if form else store
 
 
-def _open_sqlite(url: str, path: str) -> Store:
+def _open_sqlite(url: str, path: str, create: bool) -> Store:
     if not path.startswith("/"):
         remedy = f"write an absolute path: sqlite://{os.path.abspath(path)}" if path else _EXAMPLE
         raise _wrong(url, f"{url!r} names no absolute path", remedy)
@@ -57,7 +57,7 @@ def _open_sqlite(url: str, path: str) -> Store:
     # a process that never opens a store (the CNI front, `--help`) need not load SQLite
     from netloom.store.sqlite import SqliteStore  # noqa: PLC0415
 
-    return SqliteStore(os.path.normpath(path))
+    return SqliteStore(os.path.normpath(path), create=create)
 
 
 def _wrong(url: str, message: str, hint: str) -> InvalidConfig:

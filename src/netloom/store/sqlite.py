@@ -36,14 +36,20 @@ _FIRST_EPOCH = 1
 class SqliteStore:
     """A store in the file at ``path``, created with its directory (0700) when absent.
 
+    ``create`` False: an absent one is Unavailable instead, and nothing comes into being.
     ``busy_s``: how long a write waits for other processes' writes. ``keep_revisions``: how much
     history there is for watches that come late. Raises InvalidConfig, NotPermitted, Unavailable.
     """
 
     def __init__(
-        self, path: str, *, busy_s: float = BUSY_S, keep_revisions: int = KEEP_REVISIONS
+        self,
+        path: str,
+        *,
+        busy_s: float = BUSY_S,
+        keep_revisions: int = KEEP_REVISIONS,
+        create: bool = True,
     ) -> None:
-        self._connections = Connections(path, busy_s)
+        self._connections = Connections(path, busy_s, create=create)
         self._keep_revisions = keep_revisions
         self._boot = leases.boot_id()
         self._watches: weakref.WeakSet[SqliteWatch] = weakref.WeakSet()

@@ -32,7 +32,7 @@ class Connections:
     nothing in the next. A file that was only away for a while is the same.
     """
 
-    def __init__(self, path: str, busy_s: float) -> None:
+    def __init__(self, path: str, busy_s: float, *, create: bool = True) -> None:
         self.path = os.path.realpath(path)  # SQLite puts -wal and -shm beside the real file
         self.bell_path = self.path + "-bell"
         self._busy_s = busy_s
@@ -46,7 +46,9 @@ class Connections:
         self._generation = 0  # of openings: connections of an earlier one are not lent again
         self.epoch = 0
         self.store_id = ""
-        self._open_file(create=True)
+        if not create and files.inode(self.path) is None:
+            raise errors.absent(self.path)
+        self._open_file(create=create)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -86,6 +86,15 @@ def read_only(path: str) -> NotPermitted:
     )
 
 
+def absent(path: str) -> Unavailable:
+    """Say that there is no store yet where one was only to be looked at."""
+    return Unavailable(
+        f"store {path} does not exist",
+        hint="name the right file with --datastore; a new store is begun by the first "
+        "`netloom network create` or `netloom agent` there",
+    )
+
+
 def removed(path: str) -> Unavailable:
     """Say that the file which was open is no longer at its path."""
     return Unavailable(

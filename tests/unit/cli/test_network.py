@@ -253,7 +253,7 @@ def test_a_record_that_cannot_be_read_harms_no_other(netloom: Callable, put: Cal
     assert "networks/broken" in said.err
 
 
-def test_an_empty_store_says_how_to_begin(netloom: Callable) -> None:
+def test_an_empty_store_says_how_to_begin(netloom: Callable, store: Store) -> None:
     assert "netloom network create" in netloom("network", "list").out
     assert netloom("network", "list", "-o", "json").data == []
 
@@ -265,3 +265,39 @@ def test_the_table_shows_the_four_choices(netloom: Callable) -> None:
     assert line.split() == [
         *("blue", "10.244.0.0/16", "/24", "host-block", "bridge", "vxlan", "auto", "0")
     ]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("network", "list"),
+        ("network", "show", "blue"),
+        ("network", "set", "blue", "mtu=0"),
+        ("network", "delete", "blue"),
+        ("host", "list"),
+        ("host", "forget", "h1"),
+        ("ipam", "show"),
+        ("ipam", "reserve", "blue", "10.244.0.0/28"),
+    ],
+)
+def test_a_verb_that_needs_a_store_does_not_make_one(
+    netloom: Callable, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    path = tmp_path / "typo" / "x.db"
+    said = netloom(*verb, "--datastore", f"sqlite://{path}")
+    assert said.code == 6
+    assert f"store {path} does not exist" in said.err
+    assert "--datastore" in said.err
+    assert "network create" in said.err
+    assert not path.parent.exists()
+
+
+def test_the_first_network_begins_the_store(netloom: Callable, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.db"
+    assert (
+        netloom(
+            "network", "create", "blue", "--preset", "flannel", "--datastore", f"sqlite://{path}"
+        ).code
+        == 0
+    )
+    assert path.exists()

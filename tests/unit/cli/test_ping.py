@@ -46,6 +46,6 @@ def test_many_columns_are_numbered_and_none_is_cut() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to open raw sockets")
-def test_an_empty_cluster_has_nobody_to_ping(netloom, tmp_path) -> None:
+def test_an_empty_cluster_has_nobody_to_ping(netloom, store, tmp_path) -> None:
     said = netloom("ping", "--state-dir", str(tmp_path))
     assert (said.code, said.out.startswith("nobody to ping")) == (6, True)
