@@ -79,7 +79,21 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class _Keyed:
+    """An object with its ``key``, which is made once: a turn asks for it many times."""
+
+    key: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self._place())  # how a frozen object is completed
+
+    def _place(self) -> str:
+        """Return the key, made of the kind and of the fields that say where the object stands."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Link(_Keyed):
     """A network interface of the host.
 
     ``kind``: ``vxlan``, ``bridge``, ``veth``, ``tun``, ``macvlan``, or what the kernel reports for
@@ -102,14 +116,13 @@ class Link:
     index: int = field(default=0, compare=False)
     carrier: bool = field(default=True, compare=False)
 
-    @property
-    def key(self) -> str:
+    def _place(self) -> str:
         """Return ``link NAME``."""
         return f"link {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Address(_Keyed):
     """An address of an interface, with the prefix length as configured.
 
     ``permanent`` is False for addresses with a lifetime (DHCP, SLAAC); ``kernel_made`` is True
@@ -124,14 +137,13 @@ class Address:
     kernel_made: bool = field(default=False, compare=False)
     prefix_route: bool = field(default=True, compare=False)
 
-    @property
-    def key(self) -> str:
+    def _place(self) -> str:
         """Return ``address A/LEN dev LINK``."""
         return f"address {self.interface} dev {self.link}"
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class Route(_Keyed):
     """A route of the host.
 
     ``gateway`` None means on-link (scope link). ``type``: unicast, blackhole, … as `ip route`
@@ -149,8 +161,7 @@ class Route:
     table: int = 254
     mtu_bytes: int = 0
 
-    @property
-    def key(self) -> str:
+    def _place(self) -> str:
         """Return ``route CIDR`` and, where they are not the default, metric and table."""
         metric = f" metric {self.metric}" if self.metric else ""
         table = f" table {self.table}" if self.table != 254 else ""
@@ -158,7 +169,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(_Keyed):
     """A permanent neighbour (ARP or ND) entry."""
 
     kind_name: ClassVar[str] = "neighbour"
@@ -166,14 +177,13 @@ class Neighbour:
     address: IPAddress
     mac: str
 
-    @property
-    def key(self) -> str:
+    def _place(self) -> str:
         """Return ``neighbour A dev LINK``."""
         return f"neighbour {self.address} dev {self.link}"
 
 
 @dataclass(frozen=True, slots=True)
-class Fdb:
+class Fdb(_Keyed):
     """A permanent forwarding entry of a vxlan device: frames to ``mac`` go to host ``remote``."""
 
     kind_name: ClassVar[str] = "fdb"
@@ -181,14 +191,13 @@ class Fdb:
     mac: str
     remote: IPAddress
 
-    @property
-    def key(self) -> str:
+    def _place(self) -> str:
         """Return ``fdb MAC dev LINK``."""
         return f"fdb {self.mac} dev {self.link}"
 
 
 @dataclass(frozen=True, slots=True)
-class UdpProxy:
+class UdpProxy(_Keyed):
     """The process that carries the packets of TUN device ``link`` in UDP datagrams.
 
     ``local`` and ``port`` are where it sends from and listens. ``version`` is that of the Netloom
@@ -201,14 +210,13 @@ class UdpProxy:
     port: int
     version: str = __version__
 
-    @property
-    def key(self) -> str:
+    def _place(self) -> str:
         """Return ``udp-proxy dev LINK``."""
         return f"udp-proxy dev {self.link}"
 
 
 @dataclass(frozen=True, slots=True)
-class UdpPeer:
+class UdpPeer(_Keyed):
     """An entry in the table of a :class:`UdpProxy`: packets to ``block`` go to host ``remote``."""
 
     kind_name: ClassVar[str] = "udp-peer"
@@ -217,42 +225,39 @@ class UdpPeer:
     remote: IPAddress
     port: int
 
-    @property
-    def key(self) -> str:
+    def _place(self) -> str:
         """Return ``udp-peer CIDR dev LINK``."""
         return f"udp-peer {self.block} dev {self.link}"
 
 
 @dataclass(frozen=True, slots=True)
-class Sysctl:
+class Sysctl(_Keyed):
     """A setting under ``/proc/sys/net``, e.g. ``ipv4/ip_forward``; never deleted, only set."""
 
     kind_name: ClassVar[str] = "sysctl"
     name: str
     value: str
 
-    @property
-    def key(self) -> str:
+    def _place(self) -> str:
         """Return ``sysctl NAME``."""
         return f"sysctl {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
-class NftTable:
+class NftTable(_Keyed):
     """Our nftables table as the text that ``nft -s list table inet netloom`` prints for it."""
 
     kind_name: ClassVar[str] = "nft"
     text: str
     name: str = NFT_TABLE
 
-    @property
-    def key(self) -> str:
+    def _place(self) -> str:
         """Return ``nft table inet NAME``."""
         return f"nft table inet {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
-class Qdisc:
+class Qdisc(_Keyed):
     """A rate limit on one of our links.
 
     ``direction``: ``egress`` shapes what the host sends into the link (what the container
@@ -265,8 +270,7 @@ class Qdisc:
     rate_bps: int
     burst_bytes: int
 
-    @property
-    def key(self) -> str:
+    def _place(self) -> str:
         """Return ``qdisc LINK DIRECTION``."""
         return f"qdisc {self.link} {self.direction}"
 
