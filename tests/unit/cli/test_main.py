@@ -154,7 +154,5 @@ def test_the_version_is_printed() -> None:
 @pytest.mark.parametrize("name", sorted(VERBS))
 def test_every_verb_explains_itself_with_an_example(name: str) -> None:
     done = netloom(name, "--help")
-    if "is not part of netloom" in done.stderr:
-        pytest.skip(f"the verb {name} does not exist yet")
     assert done.returncode == 0, done.stderr
     assert f"netloom {name}" in done.stdout.split("Usage:", 1)[1].split("\n", 1)[1]
