@@ -46,7 +46,9 @@ def _collisions(view: View, network: Network) -> list[InvalidConfig]:
                 if _is_own_block(view, network, cidr):
                     continue
                 where = f"pools[{index}].cidr"
-                what = "the underlay" if _is_underlay(view, device) else "a route of this host"
+                what = (
+                    "the underlay" if _is_underlay(view, cidr, device) else "a route of this host"
+                )
                 found.append(
                     InvalidConfig(
                         f"{where}: {pool.cidr} collides with {what}: {cidr} dev {device}",
@@ -63,8 +65,12 @@ def _is_own_block(view: View, network: Network, cidr: IPNetwork) -> bool:
     return any(block.cidr == cidr for block in view.own_blocks(network.name))
 
 
-def _is_underlay(view: View, device: str) -> bool:
-    return any(device == name for name, _ in view.facts.underlay.values())
+def _is_underlay(view: View, cidr: IPNetwork, device: str) -> bool:
+    """Tell whether a range is the underlay's connected network, not just a route through it."""
+    return any(
+        device == name and cidr == interface.network
+        for name, interface in view.facts.underlay.values()
+    )
 
 
 def _too_large(view: View, network: Network, backend: Prepared) -> list[InvalidConfig]:

@@ -123,7 +123,7 @@ def test_a_published_port_is_in_the_firewall_and_opens_the_bridge_for_the_loopba
 @pytest.mark.parametrize(
     ("routes", "words"),
     [
-        ([("10.244.0.0/16", "ens33")], "the underlay: 10.244.0.0/16 dev ens33"),
+        ([("10.244.7.0/24", "ens33")], "a route of this host: 10.244.7.0/24 dev ens33"),
         ([("10.244.7.0/24", "docker0")], "a route of this host: 10.244.7.0/24 dev docker0"),
         ([("10.0.0.0/8", "tun0")], "a route of this host: 10.0.0.0/8 dev tun0"),
     ],
@@ -133,6 +133,12 @@ def test_a_pool_that_collides_with_the_host_is_refused_by_name(routes, words):
     problem = refused(found, "blue")
     assert problem.text == f"pools[0].cidr: 10.244.0.0/16 collides with {words}"
     assert found.state == {}
+
+
+def test_only_the_connected_network_of_the_underlay_is_called_the_underlay():
+    own = facts("10.244.3.62/24", routes=[("10.244.3.0/24", "ens33"), ("10.244.7.0/24", "ens33")])
+    problem = refused(desired(view([BLUE], PEERS, BLOCKS, own=own)), "blue")
+    assert problem.text.endswith("collides with the underlay: 10.244.3.0/24 dev ens33")
 
 
 def test_an_engines_own_bridge_may_have_the_hosts_block():
