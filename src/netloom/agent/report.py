@@ -68,9 +68,9 @@ def network_statuses(
         )
         network = standing.network
         mtu = standing.backend.mtu_bytes
-        statuses.append(
-            NetworkStatus(name, network.backend.type, network.attachment.type, mtu, blocks)
-        )
+        types = (network.backend.type, network.attachment.type)
+        retiring = tuple(choice.label for choice in network.retiring)
+        statuses.append(NetworkStatus(name, *types, mtu, blocks, retiring))
     return tuple(statuses)
 
 

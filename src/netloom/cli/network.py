@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -54,7 +55,7 @@ def list_(output: str, settings: Settings) -> None:
             "\n".join(f"/{pool.block_size}" for pool in one.pools),
             one.addressing.mode,
             one.attachment.type,
-            one.backend.type,
+            "\n".join([one.backend.type, *(f"from {old.type}" for old in one.retiring)]),
             one.mtu_bytes or "auto",
             held[one.name],
         )
@@ -106,7 +107,8 @@ def create(
 ) -> None:
     """Create a network from a file, a preset, flags, or a mix; flags win over the file."""
     data = definitions.read_file(filename) if filename else {}
-    wanted = definition.parse(definitions.assemble(name, data, Wishes(**wishes)))
+    asked = definition.parse(definitions.assemble(name, data, Wishes(**wishes)))
+    wanted = replace(asked, retiring=(), moves=0)  # nothing moves that was not there before
     with opened(settings, create=True) as cluster:
         if name in cluster.cluster.networks:
             raise Conflict(
@@ -163,7 +165,7 @@ def set_(
         "revision": revision,
         "dryRun": dry_run,
     }
-    emit(output, document, lambda: _change_text(name, changes, revision))
+    emit(output, document, lambda: _change_text(wanted, changes, revision))
 
 
 @network.command(epilog="Example: netloom network delete blue")
@@ -292,11 +294,15 @@ def _screen(cluster: ClusterStore, one: Network) -> str:
     return pairs(lines) + ("\n\n" + table.render() if table.rows else "")
 
 
-def _change_text(name: str, changes: list[tuple[str, Any, Any]], revision: int) -> str:
+def _change_text(wanted: Network, changes: list[tuple[str, Any, Any]], revision: int) -> str:
+    name = wanted.name
     if not changes:
         return f"network {bold(name)} is like that already; nothing was written"
     lines = [f"  {path}: {_word(old)} -> {_word(new)}" for path, old, new in changes]
     end = f"changed at revision {revision}" if revision else "would change; nothing was written"
+    if wanted.retiring and any(path.split(".")[0] == "backend" for path, _, _ in changes):
+        old = ", ".join(choice.label for choice in wanted.retiring)
+        lines.append(f"  every host moves to {wanted.backend.label}; until then beside it: {old}")
     return "\n".join([f"network {bold(name)} {end}", *lines])
 
 

@@ -89,7 +89,7 @@ def _networks(found: Document) -> str:
         used = [f"{block.get('used', 0)} of {block.get('size', '?')}" for block in net["blocks"]]
         table.add(
             net["name"],
-            net["backend"],
+            "\n".join([net["backend"], *(f"from {old}" for old in net.get("retiring", ()))]),
             net["attachment"],
             net["mtu_bytes"],
             "\n".join(str(block["cidr"]) for block in net["blocks"]),

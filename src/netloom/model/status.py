@@ -40,6 +40,7 @@ class NetworkStatus:
     """One network as this host has it.
 
     ``blocks`` are this host's own: each ``{"cidr": text, "used": addresses, "size": addresses}``.
+    ``retiring`` are the backends that it moves away from.
     """
 
     name: str
@@ -47,6 +48,7 @@ class NetworkStatus:
     attachment: str
     mtu_bytes: int
     blocks: tuple[Mapping[str, Any], ...] = ()
+    retiring: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
