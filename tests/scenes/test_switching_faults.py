@@ -12,7 +12,7 @@ import pytest
 from tests.scenes.test_switching import NETWORK, block_of, moved, switch, way
 
 from netloom.lab.documents import default_document
-from netloom.lab.lab import Lab
+from netloom.lab.lab import Lab, LabHost
 from netloom.lab.place import Place
 from netloom.lab.traffic import Pings
 from netloom.lab.waiting import wait_until
@@ -152,3 +152,60 @@ def test_agents_store_and_a_second_switch_in_the_middle_cost_nothing(lab_up: Lab
         assert {way(h1, block) for block in blocks} == {"flannel.9"}
         assert "flannel.1:" not in h3.exec(["ip", "-o", "link"])
     assert (to_b.lost, to_c.lost) == (0, 0)
+
+
+def test_both_families_move_while_a_host_joins_and_a_dead_one_is_forgotten(lab_up: LabUp) -> None:
+    """h3 dies and holds the move up; h4 comes meanwhile; h3 is forgotten, and the move ends."""
+    lab = lab_up(_dual_stack(4))
+    h1, h2, _, h4 = lab.hosts
+    lab.fault("h4", "kill-agent")
+    h1.exec(["netloom", "host", "forget", "h4", "--force"])
+    a, b = h1.run("a"), h2.run("b")
+    four, six = (address.split("/")[0] for address in b.addresses)
+    with Pings(a, four, 0.005) as over4, Pings(a, six, 0.005) as over6:
+        lab.fault("h3", "kill-agent")
+        switch(h1, "backend=host-gw")
+        blocks = {host.name: block_of(host) for host in (h1, h2)}
+        wait_until(lambda: way(h1, blocks["h2"]) == "ens33", deadline_s=20, what="h1 moved")
+        h4.start_agent()
+        d = h4.run("d")
+        with Pings(d, four, 0.01) as joined:
+            h1.exec(["netloom", "host", "forget", "h3", "--force"])
+            wait_until(lambda: len(moved_hosts(h1, h2, h4)) == 3, deadline_s=40, what="end")
+    assert (over4.lost, over6.lost, joined.lost) == (0, 0, 0)
+
+
+def moved_hosts(*hosts: LabHost) -> list[LabHost]:
+    """Return the hosts on which nothing of vxlan is left, once the definition says so too."""
+    if '"retiring"' in hosts[0].exec(["netloom", "network", "show", "default", "-ojson"]):
+        return []
+    return [host for host in hosts if "flannel" not in host.exec(["ip", "-o", "link"])]
+
+
+def _dual_stack(hosts: int) -> dict[str, object]:
+    return {
+        "segments": [{"name": "lan", "subnets": ["192.168.31.0/24", "fd31::/64"]}],
+        "hosts": [
+            {
+                "name": f"h{number}",
+                "interfaces": [
+                    {
+                        "name": "ens33",
+                        "segment": "lan",
+                        "addresses": [f"192.168.31.{61 + number}", f"fd31::{61 + number}"],
+                    }
+                ],
+            }
+            for number in range(1, hosts + 1)
+        ],
+        "networks": [
+            {
+                "name": "default",
+                "pools": [
+                    {"cidr": "10.244.0.0/16", "blockSize": 24},
+                    {"cidr": "fd00:10:244::/56", "blockSize": 64},
+                ],
+                "backend": "vxlan",
+            }
+        ],
+    }
