@@ -22,6 +22,7 @@ import click
 
 from netloom.cli.options import with_settings
 from netloom.cli.settings import Settings, flannel_format
+from netloom.store.opening import check_url
 
 if TYPE_CHECKING:
     from netloom.agent.agent import Agent
@@ -53,6 +54,7 @@ def agent(settings: Settings) -> None:
 
 def run(settings: Settings) -> None:
     """Run the agent until SIGTERM or SIGINT. Raises what its start raises."""
+    check_url(settings.datastore)  # a store that is away is waited for, this for nothing
     gc.disable()  # until _settle
     from netloom.agent.agent import Agent
     from netloom.agent.logs import configure

@@ -11,7 +11,7 @@ import pytest
 
 from netloom.model.datastore import Put, Transaction
 from netloom.model.errors import InvalidConfig
-from netloom.store.opening import open_store
+from netloom.store.opening import check_url, open_store
 
 
 def test_a_sqlite_url_opens_the_file_at_its_absolute_path(tmp_path: Path):
@@ -48,15 +48,25 @@ def test_a_symbolic_link_leads_to_the_one_real_store(tmp_path: Path):
         ("sqlit:///x.db", "unknown datastore 'sqlit'", "did you mean 'sqlite'?"),
         ("redis://h:1", "unknown datastore 'redis'", "sqlite"),
         ("etcd://h1", "endpoint 'h1' has no port", "h1:2379"),
+        ("etcd://h1:2379?prefx=/a", "unknown option 'prefx'", "prefix"),
         ("kubernetes://", "kubernetes datastore cannot be used yet", "SQLite"),
     ],
 )
 def test_a_wrong_url_is_refused_with_the_remedy(url: str, message: str, hint: str):
-    with pytest.raises(InvalidConfig, match=message) as caught:
-        open_store(url)
-    assert caught.value.field == "datastore"
-    assert caught.value.value == url
-    assert hint in caught.value.hint
+    for refuse in (open_store, check_url):
+        with pytest.raises(InvalidConfig, match=message) as caught:
+            refuse(url)
+        assert caught.value.field == "datastore"
+        assert caught.value.value == url
+        assert hint in caught.value.hint
+
+
+def test_a_url_is_checked_without_what_it_leads_to(tmp_path: Path):
+    """A file or a cluster that is away may come back: that is no fault of the URL."""
+    check_url(f"sqlite://{tmp_path}/none/cluster.db")
+    check_url(f"etcds://192.0.2.1:2379?user=me&password-file={tmp_path}/none&ca=/none")
+    check_url("etcd://192.0.2.1:2379?format=flannel")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("module", ["sqlite3", "http.client", "ssl", "json"])

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netloom.model.errors import InvalidConfig, NotPermitted
 from netloom.model.fields import nearest
@@ -64,6 +64,17 @@ class EtcdUrl:
 
 def parse_url(url: str, environment: Mapping[str, str] | None = None) -> EtcdUrl:
     """Parse a datastore URL and read its password. Raises InvalidConfig, NotPermitted."""
+    parsed, options = _parse(url)
+    password = _password(url, options, os.environ if environment is None else environment)
+    return replace(parsed, password=password)
+
+
+def check_url(url: str) -> None:
+    """Refuse what no change outside the URL can mend; no password is read. Raises InvalidConfig."""
+    _parse(url)
+
+
+def _parse(url: str) -> tuple[EtcdUrl, dict[str, str]]:
     scheme, _, rest = url.partition("://")
     if scheme not in (*PLAIN, *TLS):
         raise _wrong(url, f"unknown scheme {scheme!r}", "write etcd:// or, with TLS, etcds://")
@@ -81,11 +92,10 @@ def parse_url(url: str, environment: Mapping[str, str] | None = None) -> EtcdUrl
         )
     endpoints = tuple(_endpoint(url, text) for text in place.split(","))
     options = _options(url, query)
-    user = options["user"]
-    password = _password(url, options, os.environ if environment is None else environment)
     tls = _tls(url, scheme, options)
     check_key(options["prefix"])
-    return EtcdUrl(tuple(dict.fromkeys(endpoints)), tls, user, password, options["prefix"])
+    unique = tuple(dict.fromkeys(endpoints))
+    return EtcdUrl(unique, tls, options["user"], prefix=options["prefix"]), options
 
 
 def _endpoint(url: str, text: str) -> Endpoint:
