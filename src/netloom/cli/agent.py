@@ -1,10 +1,11 @@
 """``netloom agent``: run the agent of this host in the foreground, until SIGTERM or SIGINT.
 
 The start is in the order of what traffic waits for. First what the first turn needs is loaded and
-the turn is asked for; the local API's server and the drivers are imported while the kernel is
-brought up to date. Until that is done Python's collector of cycles rests: all that a start makes
-(modules, the picture of the cluster, what should be in the kernel) is there to stay, and looking
-through it again and again for garbage took a tenth of a start with thousands of peers.
+the turn is asked for; the local API's server and the drivers are loaded when it is done, since
+whoever asks them for something would have to wait for that turn anyway. Until then Python's
+collector of cycles rests: all that a start makes (modules, the picture of the cluster, what should
+be in the kernel) is there to stay, and looking through it again and again for garbage took a tenth
+of a start with thousands of peers.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ _READY_LOOK_S = 0.05
 #: A store that is away at boot must not hold up the boot, nor be a reason to be restarted: after
 #: this time the agent, which serves what it can, counts as started.
 _READY_PATIENCE_S = 30.0
+#: The first turn has the processor for itself for so long. Where the store is away and nothing is
+#: known of the cluster there is none: then the API has to say so.
+_HEAD_START_S = 1.0
+_HEAD_START_LOOK_S = 0.01
 
 
 @click.command(
@@ -69,6 +74,7 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     with Agent(_agent_settings(settings)) as running:
+        _give_head_start(running, stop)
         _serve(running, settings, stop)
 
 
@@ -89,6 +95,14 @@ def _agent_settings(settings: Settings) -> AgentSettings:
         settings.subnet_file,
         form.network if form else "default",
     )
+
+
+def _give_head_start(running: Agent, stop: threading.Event) -> None:
+    """Wait until the first turn is done, a while at most: what is loaded now would slow it down."""
+    patience = time.monotonic() + _HEAD_START_S
+    while running.engine.turn is None and time.monotonic() < patience:
+        if stop.wait(_HEAD_START_LOOK_S):
+            return
 
 
 def _serve(running: Agent, settings: Settings, stop: threading.Event) -> None:
