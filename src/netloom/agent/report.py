@@ -84,23 +84,21 @@ def peer_statuses(
     for block in cluster.blocks.values():
         if block.confirmed:
             blocks.setdefault(block.host_id, []).append(str(block.cidr))
-    paths: dict[str, list[str]] = {}
-    for (peer, _network), path in (desired.paths if desired else {}).items():
-        if path and path not in paths.setdefault(peer, []):
-            paths[peer].append(path)
+    paths: dict[str, dict[str, str]] = {}
+    for (peer, network), path in sorted((desired.paths if desired else {}).items()):
+        if path:
+            paths.setdefault(peer, {})[network] = path
     troubles = {p.subject: p.text for p in (desired.problems if desired else ())}
-    return tuple(
-        PeerStatus(
-            host.id,
-            host.name,
-            _addresses(host),
-            tuple(sorted(blocks.get(host.id, ()))),
-            "; ".join(paths.get(host.id, ())),
-            troubles.get(f"peer {host.name}", ""),
-        )
-        for host in sorted(cluster.hosts.values(), key=lambda h: h.name)
-        if host.id != host_id
-    )
+    statuses = []
+    for host in sorted(cluster.hosts.values(), key=lambda h: h.name):
+        if host.id == host_id:
+            continue
+        ways, held = paths.get(host.id, {}), tuple(sorted(blocks.get(host.id, ())))
+        unknown = "no way there is known" if held and not ways else ""
+        trouble = troubles.get(f"peer {host.name}", unknown)
+        path = "; ".join(dict.fromkeys(ways.values()))
+        statuses.append(PeerStatus(host.id, host.name, _addresses(host), held, path, trouble, ways))
+    return tuple(statuses)
 
 
 def _addresses(host: Host) -> tuple[str, ...]:

@@ -106,10 +106,18 @@ def _peers(found: Document) -> str:
             peer["name"],
             "\n".join(peer["addresses"]),
             "\n".join(peer["blocks"]),
-            peer["path"],
+            _ways(peer),
             state,
         )
     return table.render() if table.rows else "no peers"
+
+
+def _ways(peer: Document) -> str:
+    """Return how a peer is reached: where several networks lead there, a line for each."""
+    ways = peer.get("paths", {})
+    if len(ways) < 2:
+        return str(peer["path"])
+    return "\n".join(f"{network}: {way}" for network, way in ways.items())
 
 
 def _problems(found: Document) -> str:

@@ -23,7 +23,7 @@ from types import MappingProxyType
 from netloom.model.addr import Family, IPAddress, IPInterface, parse_address
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import nearest
-from netloom.model.kernel import Address, Link, Route
+from netloom.model.kernel import ALIAS_PREFIX, Address, Link, Route
 
 Chosen = tuple[str, IPInterface]
 METHODS = ("interface", "regex", "can-reach", "public")
@@ -83,7 +83,9 @@ class Selection:
                 hint = "give it an address, or name another interface"
             else:
                 text = f"interface: {name!r} is not an interface of this host"
-                hint = "there are: " + ", ".join(sorted(there.links))
+                own = (each.alias.startswith(ALIAS_PREFIX) for each in there.links.values())
+                others = [name for name, ours in zip(there.links, own, strict=True) if not ours]
+                hint = "there are: " + ", ".join(sorted(others))
             return InvalidConfig(text, field="interface", value=name, hint=hint)
         return InvalidConfig(
             f"interface: none of this host's interfaces is found by {tried}",

@@ -53,7 +53,10 @@ class NetworkStatus:
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """Another host: where it is, which blocks it holds, how we reach them ("vxlan flannel.1")."""
+    """Another host: where it is, which blocks it holds, how we reach them ("vxlan flannel.1").
+
+    ``paths`` says it for each network by name; ``path`` is all of them in one line.
+    """
 
     id: str
     name: str
@@ -61,6 +64,7 @@ class PeerStatus:
     blocks: tuple[str, ...]
     path: str
     problem: str = ""
+    paths: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

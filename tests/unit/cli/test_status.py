@@ -74,6 +74,18 @@ def test_one_screen_tells_agent_store_kernel_blocks_and_peers() -> None:
     ]
 
 
+def test_ways_through_several_networks_have_a_line_each_that_names_its_network() -> None:
+    ways = {"blue": "vxlan flannel.1 to 192.168.31.63", "red": "host-gw via 192.168.31.63"}
+    blocks = ("10.99.2.0/24", "10.244.2.0/24")
+    peer = replace(WELL.peers[0], blocks=blocks, path="; ".join(ways.values()), paths=ways)
+    found = json.loads(json.dumps(replace(WELL, peers=(peer,)).render()))
+    lines = screen(found, NOON).splitlines()[-2:]
+    assert [" ".join(line.split()) for line in lines] == [
+        "h2 192.168.31.63 10.99.2.0/24 blue: vxlan flannel.1 to 192.168.31.63 ok",
+        "10.244.2.0/24 red: host-gw via 192.168.31.63",
+    ]
+
+
 def test_a_screen_is_no_wider_when_much_of_every_kind_stands_and_was_repaired() -> None:
     many = dict.fromkeys(KINDS, 12_345)
     busy = replace(WELL, kernel=KernelStatus(7, "2026-03-01T11:59:57+00:00", many, many))

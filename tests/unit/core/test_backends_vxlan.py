@@ -236,6 +236,9 @@ def test_without_any_underlay_address_there_is_no_device_and_a_problem():
     prepared = prepare(HostFacts())
     assert not any(isinstance(obj, Link) for obj in prepared.objects.values())
     assert [problem.text for problem in prepared.problems] == ["this host has no underlay address"]
+    reach = prepared.reach(host("h2", "192.168.31.63"), block("10.244.2.0/24", "h2"))
+    assert reach.problem is None, "no peer is at fault"
+    assert not reach.objects
 
 
 def test_a_peers_own_mac_for_ipv6_counts_where_it_has_one():

@@ -136,6 +136,13 @@ def test_a_named_interface_that_cannot_be_is_refused(name, text, hint):
     assert hint in caught.value.hint
 
 
+def test_a_device_of_our_own_is_not_among_those_to_choose_from():
+    ours = Link("flannel.1", "vxlan", alias="netloom:blue", index=9)
+    with pytest.raises(InvalidConfig) as caught:
+        facts([*ENS32, ours], "nope")
+    assert caught.value.hint == "there are: ens32"
+
+
 def test_ranges_are_what_others_route_and_are_connected_to():
     objects: list[KernelObject] = [
         *LO,

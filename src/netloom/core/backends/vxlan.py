@@ -98,6 +98,8 @@ class PreparedVxlan:
             direct = direct_route(self.underlay, peer, block)
             if direct:
                 return Reach(state_of(direct), f"direct via {direct.gateway} dev {direct.link}")
+        if not self.devices:
+            return Reach()  # said once, in ``problems``, and not for each peer
         family = self._family(peer, block.cidr.version)
         if family is None:
             return Reach(problem=_no_common_underlay(self.network, peer))

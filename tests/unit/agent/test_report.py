@@ -1,0 +1,44 @@
+"""What the status tells of the peers."""
+
+from __future__ import annotations
+
+from tests.unit.views import block, facts, host, network, view
+
+from netloom.agent.report import peer_statuses
+from netloom.core.desired import desired
+from netloom.model.status import PeerStatus
+from netloom.model.view import HostFacts, View
+
+BLUE, RED = network(), network("red", "10.99.0.0/16", backend={"type": "host-gw"})
+PEERS = [host("h2", "192.168.31.63", macs={"blue": "02:00:00:00:00:02"})]
+BLOCKS = [
+    block("10.244.1.0/24", "h1"),
+    block("10.244.2.0/24", "h2"),
+    block("10.99.1.0/24", "h1", "red"),
+    block("10.99.2.0/24", "h2", "red"),
+]
+
+
+def peer_of(seen: View, *, turned: bool = True) -> PeerStatus:
+    (peer,) = peer_statuses(seen.cluster, desired(seen) if turned else None, "h1")
+    return peer
+
+
+def test_each_network_has_its_own_way_to_a_peer() -> None:
+    peer = peer_of(view([BLUE, RED], PEERS, BLOCKS, own=facts("192.168.31.62/24")))
+    assert dict(peer.paths) == {
+        "blue": "vxlan flannel.1 to 192.168.31.63",
+        "red": "host-gw via 192.168.31.63 dev ens33",
+    }
+    assert peer.problem == ""
+
+
+def test_a_peer_is_not_well_while_no_way_there_is_known() -> None:
+    seen = view([BLUE], PEERS, BLOCKS[:2], own=HostFacts())
+    assert peer_of(seen).problem == "no way there is known"
+    assert peer_of(seen, turned=False).problem == "no way there is known"
+
+
+def test_a_peer_without_blocks_needs_no_way() -> None:
+    seen = view([BLUE], PEERS, BLOCKS[:1], own=facts("192.168.31.62/24"))
+    assert peer_of(seen).problem == ""
