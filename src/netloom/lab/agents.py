@@ -51,6 +51,11 @@ class Home:
         return self.directory / "run" / "agent.sock"
 
     @property
+    def subnet_file(self) -> Path:
+        """What the agent tells container engines; the default place is the machine's own."""
+        return self.directory / "run" / "subnet.env"
+
+    @property
     def log(self) -> Path:
         """What the agent says."""
         return self.directory / "agent.log"
@@ -69,6 +74,7 @@ class Home:
             "NETLOOM_STATE_DIR": str(self.directory / "state"),
             "NETLOOM_RUN_DIR": str(self.directory / "run"),
             "NETLOOM_SOCKET": str(self.socket),
+            "NETLOOM_SUBNET_FILE": str(self.subnet_file),
             "NETLOOM_DATASTORE": datastore(self.lab),
             "NETLOOM_HOST_ID": self.host,
             "NETLOOM_HOST_NAME": self.host,
@@ -98,9 +104,8 @@ class Home:
 
 def datastore(lab: str) -> str:
     """Return the URL of the lab's common store, as its hosts reach it."""
-    members = etcd.members(lab)
-    if members:
-        return etcd.datastore_url(members)
+    if etcd.members(lab):
+        return etcd.agents_url(lab)
     return f"sqlite://{record.directory(lab) / 'store' / 'cluster.db'}"
 
 

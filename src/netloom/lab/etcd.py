@@ -24,6 +24,8 @@ from netloom.model.datastore import Store
 from netloom.model.errors import InvalidConfig, Unavailable
 from netloom.store.etcd.store import EtcdStore
 from netloom.store.etcd.url import Endpoint
+from netloom.store.flannel.adapter import FlannelStore
+from netloom.store.flannel.url import take_format
 
 CLIENT_PORT, PEER_PORT = 2379, 2380
 HEARTBEAT_MS, ELECTION_MS = 50, 500
@@ -82,14 +84,21 @@ def initial_cluster(members: Sequence[Member]) -> str:
     return ",".join(f"{member.name}={member.peer_url}" for member in members)
 
 
-def datastore_url(members: Sequence[Member]) -> str:
-    """Return the URL that agents are given."""
-    return "etcd://" + ",".join(member.endpoint for member in members)
+def datastore_url(members: Sequence[Member], options: str = "") -> str:
+    """Return the URL that agents are given; ``options`` as behind its question mark."""
+    place = "etcd://" + ",".join(member.endpoint for member in members)
+    return f"{place}?{options}" if options else place
 
 
-def build(lab: str, topology: Topology, size: int) -> None:
+def agents_url(lab: str) -> str:
+    """Return the URL that the lab's agents are given."""
+    return datastore_url(members(lab), record.read_json(_directory(lab) / "options.json") or "")
+
+
+def build(lab: str, topology: Topology, size: int, options: str = "") -> None:
     """Give the lab ``size`` members and start them; return when they serve.
 
+    ``options`` are those of the agents' URL, such as ``format=flannel``.
     Raises InvalidConfig when etcd is not installed or the segment has no room, Unavailable.
     """
     if not shutil.which("etcd"):
@@ -99,9 +108,10 @@ def build(lab: str, topology: Topology, size: int) -> None:
     segment = topology.segments[0]
     subnet = segment.subnets[0]
     addresses = [_address(subnet, number) for number in range(1, size + 1)]
-    directory = record.directory(lab) / "etcd"
+    directory = _directory(lab)
     directory.mkdir(mode=0o700)
     record.write_json(directory / "members.json", addresses)
+    record.write_json(directory / "options.json", options)
     switch = wiring.namespace(lab, segment.name)
     for member in members(lab):
         netns = wiring.namespace(lab, member.name)
@@ -124,7 +134,7 @@ def build(lab: str, topology: Topology, size: int) -> None:
 
 def members(lab: str) -> tuple[Member, ...]:
     """Return the lab's members; none when its store is another."""
-    directory = record.directory(lab) / "etcd"
+    directory = _directory(lab)
     return plan_members(record.read_json(directory / "members.json") or [], directory)
 
 
@@ -157,7 +167,13 @@ def open_store(lab: str) -> Store:
         address = (endpoint.host, endpoint.port)
         return namespaces.in_namespace(inside, lambda: socket.create_connection(address, timeout_s))
 
-    return EtcdStore(datastore_url(everyone), dial=dial)
+    place, form = take_format(agents_url(lab))
+    store = EtcdStore(place, dial=dial)
+    return FlannelStore(store, form) if form else store
+
+
+def _directory(lab: str) -> Path:
+    return record.directory(lab) / "etcd"
 
 
 def _address(subnet: IPNetwork, number: int) -> str:

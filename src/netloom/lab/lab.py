@@ -48,7 +48,7 @@ class Lab:
         self.topology = Topology.parse(lab_record.document)
 
     @classmethod
-    def up(
+    def up(  # noqa: PLR0913 - a lab has as many choices
         cls,
         document: Mapping[str, Any],
         *,
@@ -56,11 +56,13 @@ class Lab:
         owner: Process | None = None,
         run_agents: bool = True,
         etcd_members: int = 0,
+        etcd_options: str = "",
         progress: Progress = lambda text: None,
     ) -> Lab:
         """Bring a lab up and return when every agent is ready; on any error nothing remains.
 
-        The hosts' common store is a SQLite file, or etcd if it is given members.
+        The hosts' common store is a SQLite file, or etcd if it is given members; its URL then has
+        ``etcd_options``.
         ``owner``: when that process is dead, :func:`netloom.lab.teardown.sweep` takes the lab
         down. Raises Conflict when the name is taken, InvalidConfig, NotPermitted, Unavailable.
         """
@@ -74,7 +76,10 @@ class Lab:
         try:
             _refuse_leftovers(name)
             lab = cls(draft)
-            lab._lay_out(topology, etcd_members, progress)
+            lab._lay_out(topology, progress)
+            if etcd_members:
+                progress(f"etcd, {_count('member', etcd_members)}")
+                etcd.build(name, topology, etcd_members, etcd_options)
             lab._fill(topology, run_agents=run_agents, progress=progress)
             lab.record = replace(draft, phase=UP, owner=owner)
             record.write_json(record.directory(name) / "lab.json", lab.record.render())
@@ -181,7 +186,7 @@ class Lab:
         """Take the lab down; repeats are safe."""
         teardown.down(self.name)
 
-    def _lay_out(self, topology: Topology, etcd_members: int, progress: Progress) -> None:
+    def _lay_out(self, topology: Topology, progress: Progress) -> None:
         kinds = (("host", topology.hosts), ("router", topology.routers))
         counts = [_count(word, len(nodes)) for word, nodes in kinds if nodes]
         progress(f"{', '.join(counts)}, {_count('segment', len(topology.segments))}")
@@ -189,9 +194,6 @@ class Lab:
         wiring.wire(self.name, topology)
         for host in self.hosts:
             host.home.make(host.node.agent)
-        if etcd_members:
-            progress(f"etcd, {_count('member', etcd_members)}")
-            etcd.build(self.name, topology, etcd_members)
 
     def _fill(self, topology: Topology, *, run_agents: bool, progress: Progress) -> None:
         for network in topology.networks:
