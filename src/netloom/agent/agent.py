@@ -22,6 +22,7 @@ from netloom.agent.addresses import AddressBook
 from netloom.agent.attachments import AttachmentService, Surroundings
 from netloom.agent.contracts import Routes
 from netloom.agent.engine import Engine
+from netloom.agent.inheritance import Inheritance
 from netloom.agent.lock import AgentLock
 from netloom.agent.mirror import Mirror
 from netloom.agent.outlook import Outlook
@@ -38,6 +39,7 @@ from netloom.model.errors import InvalidConfig, NetloomError, NotPermitted, Unav
 from netloom.model.status import Status
 from netloom.model.view import Problem
 from netloom.reconcile.loop import Turn
+from netloom.store.flannel.url import take_format
 from netloom.store.opening import open_store
 from netloom.store.sqlite import SqliteStore
 
@@ -91,6 +93,10 @@ class Agent:
             audit_s=settings.audit_s,
         )
         self.engine.turned = self._turned
+        _, form = take_format(settings.datastore)
+        if form:
+            inheritance = Inheritance(self.kernel, lambda: self.watcher.cluster, form.network)
+            self.engine.prepare = inheritance.take
         self.attachments = AttachmentService(self.book, self.engine, self._surroundings())
         self.book.on_change(self.upkeep.wake)
         self._drop_intents()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from netloom.core.desired import Desired, Memory, desired
 from netloom.core.underlay import facts, steady
@@ -66,6 +66,8 @@ class Engine:
             threading.Thread(target=self._run, name="engine", daemon=True),
             threading.Thread(target=self._listen, name="kernel-events", daemon=True),
         ]
+        #: Called before every turn, from the engine's thread; returns the kinds that it changed.
+        self.prepare: Callable[[], Iterable[str]] = tuple
         self.turned: Callable[[Turn], None] = lambda turn: None
         self.turn: Turn | None = None
         self.revision = 0
@@ -188,7 +190,7 @@ class Engine:
         self.running_since_s = time.monotonic()
         try:
             with self._busy:
-                self._reconciler.mark(kinds)
+                self._reconciler.mark({*kinds, *self.prepare()})
                 turn = self._reconciler.step(self._desired)
             self.error = None
         except _NothingKnown:
