@@ -130,8 +130,9 @@ def release(
 @click.argument("network")
 @click.argument("cidr")
 @click.option("--reason", default="", help="Why, for people.")
+@output_option
 @with_settings("datastore")
-def reserve(network: str, cidr: str, reason: str, settings: Settings) -> None:
+def reserve(network: str, cidr: str, reason: str, output: str, settings: Settings) -> None:
     """Keep addresses of a network from being dealt by themselves; asked for, they are given.
 
     Addresses in use stay in use.
@@ -150,21 +151,21 @@ def reserve(network: str, cidr: str, reason: str, settings: Settings) -> None:
         put = Put(keys.reservation_key(network, reservation.cidr), _json(reservation.render()))
         cluster.commit([put], cluster.unchanged(put.key))
         inside = [
-            f"{address} ({endpoint.handle})"
+            {"ip": str(address), "handle": endpoint.handle}
             for endpoint in cluster.endpoints
             for address in endpoint.addresses
             if endpoint.network == network and address in reservation.cidr
         ]
-    print(f"{bold(str(reservation.cidr))} of network {network} is reserved")
-    if inside:
-        print(f"in use there, and they stay so: {', '.join(sorted(inside))}")
+    document = {"reservation": reservation.render(), "inUse": inside}
+    emit(output, document, lambda: _reserved_text(reservation, inside))
 
 
 @ipam.command(epilog="Example: netloom ipam unreserve blue 10.244.0.0/28")
 @click.argument("network")
 @click.argument("cidr")
+@output_option
 @with_settings("datastore")
-def unreserve(network: str, cidr: str, settings: Settings) -> None:
+def unreserve(network: str, cidr: str, output: str, settings: Settings) -> None:
     """Let reserved addresses be dealt again. What is not reserved is well."""
     wanted = Reservation.parse({"network": network, "cidr": cidr}).cidr
     with opened(settings) as cluster:
@@ -176,9 +177,18 @@ def unreserve(network: str, cidr: str, settings: Settings) -> None:
             key = keys.reservation_key(network, wanted)
             cluster.commit([Delete(key)], cluster.unchanged(key))
     if there:
-        print(f"{bold(str(wanted))} of network {network} is no longer reserved")
+        text = f"{bold(str(wanted))} of network {network} is no longer reserved"
     else:
-        print(f"{wanted} of network {network} was not reserved; reserved: {texts.listed(others)}")
+        text = f"{wanted} of network {network} was not reserved; reserved: {texts.listed(others)}"
+    emit(output, {"network": network, "cidr": str(wanted), "removed": there}, lambda: text)
+
+
+def _reserved_text(reservation: Reservation, inside: list[dict[str, str]]) -> str:
+    text = f"{bold(str(reservation.cidr))} of network {reservation.network} is reserved"
+    if not inside:
+        return text
+    held = ", ".join(sorted(f"{each['ip']} ({each['handle']})" for each in inside))
+    return f"{text}\nin use there, and they stay so: {held}"
 
 
 def _show_address(cluster: ClusterStore, text: str, output: str) -> None:

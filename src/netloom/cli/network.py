@@ -172,8 +172,9 @@ def set_(
 @click.argument("name")
 @click.option("--force", is_flag=True, help="Also while containers are attached.")
 @dry_run_option
+@output_option
 @with_settings("datastore")
-def delete(name: str, force: bool, dry_run: bool, settings: Settings) -> None:
+def delete(name: str, force: bool, dry_run: bool, output: str, settings: Settings) -> None:
     """Delete a network with its blocks and reservations; refused while containers are in it."""
     with opened(settings) as cluster:
         cluster.network(name)
@@ -182,11 +183,10 @@ def delete(name: str, force: bool, dry_run: bool, settings: Settings) -> None:
                 f"network {name} has {inside}",
                 hint="stop those containers first, or use --force",
             )
-        if dry_run:
-            print(f"network {name} would be deleted")
-            return
-        revision = _delete(cluster, name)
-    print(f"network {name} deleted at revision {revision}")
+        revision = 0 if dry_run else _delete(cluster, name)
+    text = "would be deleted" if dry_run else f"deleted at revision {revision}"
+    document = {"network": name, "revision": revision, "dryRun": dry_run}
+    emit(output, document, lambda: f"network {name} {text}")
 
 
 def _delete(cluster: ClusterStore, name: str) -> int:

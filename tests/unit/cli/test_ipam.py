@@ -184,6 +184,21 @@ def test_a_reservation_is_written_and_names_what_is_in_use_there(
     assert netloom("ipam", "reserve", "blue", "10.244.2.0/30").code == 0, "safe to repeat"
 
 
+def test_what_was_reserved_and_unreserved_is_told_as_json(
+    cluster: Store, netloom: Callable
+) -> None:
+    said = netloom("ipam", "reserve", "blue", "10.244.2.0/30", "--reason", "the lift", "-o", "json")
+    assert said.data["reservation"]["cidr"] == "10.244.2.0/30"
+    assert said.data["reservation"]["reason"] == "the lift"
+    (held,) = said.data["inUse"]
+    assert held["ip"] in said.out
+    assert held["handle"].startswith("blue.")
+    one = ("ipam", "unreserve", "blue", "10.244.2.0/30", "-o", "json")
+    gone = {"network": "blue", "cidr": "10.244.2.0/30"}
+    assert netloom(*one).data == {**gone, "removed": True}
+    assert netloom(*one).data == {**gone, "removed": False}
+
+
 def test_a_single_address_can_be_reserved(cluster: Store, netloom: Callable) -> None:
     assert netloom("ipam", "reserve", "blue", "fd00::9").code == 0
     assert cluster.get(keys.reservation_key("blue", ip_network("fd00::9/128"))) is not None

@@ -301,3 +301,13 @@ def test_the_first_network_begins_the_store(netloom: Callable, tmp_path: Path) -
         == 0
     )
     assert path.exists()
+
+
+def test_a_deletion_is_told_as_json(netloom: Callable, store: Store) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel")
+    tried = netloom("network", "delete", "blue", "--dry-run", "-o", "json").data
+    assert tried == {"network": "blue", "revision": 0, "dryRun": True}
+    revision = store.list("").revision
+    done = netloom("network", "delete", "blue", "-o", "json").data
+    assert done == {"network": "blue", "revision": revision + 1, "dryRun": False}
+    assert store.get(keys.network_key("blue")) is None
