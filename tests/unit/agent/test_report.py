@@ -9,7 +9,10 @@ from netloom.core.desired import desired
 from netloom.model.status import PeerStatus
 from netloom.model.view import HostFacts, View
 
-BLUE, RED = network(), network("red", "10.99.0.0/16", backend={"type": "host-gw"})
+BLUE, RED = (
+    network(),
+    network("red", "10.99.0.0/16", backend={"type": "host-gw"}, attachment={"type": "routed"}),
+)
 PEERS = [host("h2", "192.168.31.63", macs={"blue": "02:00:00:00:00:02"})]
 BLOCKS = [
     block("10.244.1.0/24", "h1"),
