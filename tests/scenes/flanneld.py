@@ -20,7 +20,7 @@ from tempfile import mkdtemp
 from netloom.drivers.cni.conflist import Conflist
 from netloom.drivers.cni.runtime import Runtime
 from netloom.kernel import namespaces
-from netloom.lab import etcd, processes, wiring
+from netloom.lab import etcd, processes, teardown, wiring
 from netloom.lab.host import LabHost
 from netloom.lab.place import Place
 from netloom.lab.processes import Process
@@ -122,7 +122,7 @@ class Flanneld:
         """Return when it has ended."""
         wait_until(self._ended, deadline_s=PATIENCE_S, what=f"the end of {self.host.name}'s daemon")
 
-    def run(self, name: str) -> Place:
+    def run(self, name: str) -> FlannelContainer:
         """Attach a container with Debian's plugins, as the daemon's file says."""
         netns = wiring.namespace(self.lab, self.host.name, name)
         wiring.make_namespace(netns)
@@ -131,6 +131,13 @@ class Flanneld:
         place.address = result["ips"][0]["address"].partition("/")[0]
         self.containers[name] = place
         return place
+
+    def remove(self, name: str) -> None:
+        """Detach a container and remove it."""
+        place = self.containers.pop(name)
+        netns = str(namespaces.path(place.namespace))
+        self._runtime().delete(self._conflist(), name, netns)
+        teardown.remove_namespace(place.namespace)
 
     def _ended(self) -> bool:
         return self.process is None or processes.gone(self.process)

@@ -50,6 +50,14 @@ def test_its_device_and_the_routes_on_it_get_our_mark(network: Network, cluster:
     ]
 
 
+def test_a_host_that_went_back_to_flannel_and_comes_again_keeps_its_device(
+    network: Network, cluster: Cluster
+) -> None:
+    """Their daemon goes on with our device, mark and all, and sets its own routes on it."""
+    device = replace(DEVICE, alias="netloom:default")
+    assert marked(network, cluster, [device, OVER]) == [replace(OVER, protocol=78)]
+
+
 def test_its_direct_routes_get_our_mark(network: Network, cluster: Cluster) -> None:
     assert marked(network, cluster, [DIRECT]) == [replace(DIRECT, protocol=78)]
 

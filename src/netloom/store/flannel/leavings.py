@@ -3,7 +3,8 @@
 Pure. flannel marks nothing as its own, so a thing is recognised by what only flannel's daemon of
 this very network would have made:
 
-- a VXLAN device that is called after its VNI (``flannel.1``, ``flannel-v6.1``) and has no alias;
+- a VXLAN device that is called after its VNI (``flannel.1``, ``flannel-v6.1``) and has no alias,
+  or ours, from before this host went back to flannel;
 - a route on such a device into one of the network's pools;
 - a route to exactly the block of a peer by way of that peer's address (host-gw, DirectRouting).
 
@@ -30,10 +31,12 @@ def leavings(
 ) -> list[tuple[KernelObject, KernelObject]]:
     """Return what flannel left behind for ``network``: each thing as it is and with our mark."""
     objects = list(objects)
+    mark = ALIAS_PREFIX + network.name
     links = [obj for obj in objects if isinstance(obj, Link) and _is_device(obj)]
-    devices = {link.name for link in links}
+    # one that has our mark is ours from before: flannel went on with it, and set its own routes
+    devices = {link.name for link in links if link.alias in ("", mark)}
     found: list[tuple[KernelObject, KernelObject]] = [
-        (link, replace(link, alias=ALIAS_PREFIX + network.name)) for link in links
+        (link, replace(link, alias=mark)) for link in links if not link.alias
     ]
     gateways = {
         (block.cidr, peer.underlay(block.cidr.version))
@@ -55,4 +58,4 @@ def leavings(
 
 def _is_device(link: Link) -> bool:
     match = _DEVICE.fullmatch(link.name)
-    return bool(match and link.vxlan and not link.alias and link.vxlan.vni == int(match[1]))
+    return bool(match and link.vxlan and link.vxlan.vni == int(match[1]))
