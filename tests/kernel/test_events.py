@@ -294,3 +294,25 @@ def test_another_writer_with_our_code_is_another_hand(furnished, events, kernel)
     finally:
         other.close()
     assert "route" in events.wait(10.0)
+
+
+def test_a_cable_that_is_pulled_and_plugged_in_is_news_each_time(host, events, kernel):
+    """The carrier follows in the kernel's own time, so the news itself is what is waited for."""
+    host.sh("ip link add card0 type veth peer name far0")
+    host.sh("ip link set card0 up")
+    host.sh("ip link set far0 up")
+    for state in ("down", "up"):
+        await_carrier(kernel, "card0", state == "down")
+        host.sh(f"ip link set far0 {state}")
+        wanted = state == "up"
+        deadline = time.monotonic() + 10.0
+        while kernel.known.links["card0"].carrier != wanted:
+            assert time.monotonic() < deadline, f"far0 {state} was not heard"
+            if "link" in events.wait(10.0):
+                kernel.read(["link"])
+
+
+def await_carrier(kernel, name, carrier):
+    deadline = time.monotonic() + 10.0
+    while not any(link.name == name and link.carrier == carrier for link in kernel.read(["link"])):
+        assert time.monotonic() < deadline

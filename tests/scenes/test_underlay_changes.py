@@ -64,6 +64,18 @@ def test_a_card_that_is_down_is_said_and_once_it_is_up_all_is_well(lab_up: LabUp
     wait_until(lambda: a.pings(b.address), deadline_s=10, what="traffic")
 
 
+def test_a_pulled_cable_is_said_and_touches_nothing_in_the_kernel(lab_up: LabUp) -> None:
+    lab = lab_up(default_document(hosts=2))
+    h2 = lab.host("h2")
+    looks = (["ip", "route", "show", "proto", "78"], ["bridge", "fdb", "show", "dev", "flannel.1"])
+    before = [h2.exec(look) for look in looks]
+    lab.fault("h2", "cut")
+    wait_until(lambda: says(h2, "ens33 has no carrier"), deadline_s=10, what="it in the status")
+    assert [h2.exec(look) for look in looks] == before
+    lab.fault("h2", "heal")
+    wait_until(lambda: bool(h2.status()["well"]), deadline_s=10, what="all well again")
+
+
 def test_an_agent_that_is_started_before_its_host_has_an_address_waits_for_one(
     lab_up: LabUp,
 ) -> None:

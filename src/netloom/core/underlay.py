@@ -62,6 +62,9 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
         tuple((each.link, each.interface, _mtu(links[each.link])) for each in candidates),
         makeshift,
         down=frozenset(each.link for each in candidates if not links[each.link].up),
+        unplugged=frozenset(
+            each.link for each in candidates if links[each.link].up and not links[each.link].carrier
+        ),
         public=selection.public,
     )
 
@@ -76,8 +79,12 @@ def problems(facts: HostFacts) -> Iterator[Problem]:
                 f"the address {interface.ip} of {link} is gone",
                 f"give {link} an address again, or name another interface (--interface)",
             )
-    for link in sorted({link for link, _ in facts.underlay.values()} & facts.down):
+    used = {link for link, _ in facts.underlay.values()}
+    for link in sorted(used & facts.down):
         yield Problem("warning", "underlay", f"{link} is down", f"ip link set {link} up")
+    for link in sorted(used & facts.unplugged):
+        remedy = f"see whether the cable of {link} is plugged in at both ends, and the switch is on"
+        yield Problem("warning", "underlay", f"{link} has no carrier", remedy)
 
 
 def steady(before: HostFacts, now: HostFacts) -> HostFacts:

@@ -54,6 +54,8 @@ class News:
             # Before it has its alias a link of ours is half-made: down, perhaps with another MAC.
             if believed and believed.alias == link.alias and _loses(believed, link):
                 return EVERYTHING
+            if believed and _plugged(believed, link):
+                return _LINK
             if self._known.stands(link):
                 return NOTHING
         # It may be a link of ours, half-made when the message was written. Look at it now.
@@ -105,6 +107,11 @@ def _loses(believed: Link, link: Link) -> bool:
         or (believed.up and not link.up)
         or (believed.mac and believed.mac != link.mac)
     )
+
+
+def _plugged(believed: Link, link: Link) -> bool:
+    """Tell whether a cable was pulled or plugged in; our own links' carriers follow from others."""
+    return believed.carrier != link.carrier and not believed.alias.startswith(ALIAS_PREFIX)
 
 
 def _address(payload: bytes) -> frozenset[str]:

@@ -59,8 +59,8 @@ class HostFacts:
     the underlay: (interface name, its address, its MTU). ``makeshift`` are the families for which
     nothing better was found: no default route of their own leads over the chosen one. ``lost`` are
     those whose address is gone, and kept until there is another. ``down`` are the interfaces among
-    the candidates that are not up. ``public`` is, per family, where peers reach this host if not at
-    its own address.
+    the candidates that are not up, ``unplugged`` those that are up without a carrier. ``public``
+    is, per family, where peers reach this host if not at its own address.
     """
 
     underlay: Mapping[Family, tuple[str, IPInterface]] = field(
@@ -74,6 +74,7 @@ class HostFacts:
     makeshift: frozenset[Family] = frozenset()
     lost: frozenset[Family] = frozenset()
     down: frozenset[str] = frozenset()
+    unplugged: frozenset[str] = frozenset()
     public: Mapping[Family, IPAddress] = field(default_factory=lambda: MappingProxyType({}))
 
     def underlay_address(self, family: Family) -> IPAddress | None:

@@ -247,3 +247,16 @@ def test_an_address_that_is_gone_and_an_interface_that_is_down_are_named():
     assert list(problems(steady(gone, BEFORE))) == [], "once it is back nothing is wrong"
     down = facts([replace(ENS33[0], up=False), ENS33[1]])
     assert [problem.text for problem in problems(down)] == ["ens33 is down"]
+
+
+def test_a_pulled_cable_of_the_underlay_is_a_warning_and_changes_nothing():
+    pulled = replace(ENS33[0], carrier=False)
+    plugged = facts(ENS33)
+    found = facts([pulled, ENS33[1], *ENS32], "ens33")
+    (problem,) = problems(found)
+    assert (problem.severity, problem.text) == ("warning", "ens33 has no carrier")
+    assert "cable" in problem.remedy
+    assert found.underlay == plugged.underlay
+    assert not list(problems(facts([pulled, ENS33[1], *ENS32], "ens32"))), "only the underlay's"
+    off = facts([replace(pulled, up=False), ENS33[1]])
+    assert [each.text for each in problems(off)] == ["ens33 is down"], "said once"
