@@ -284,3 +284,20 @@ def test_without_root_one_sentence_says_what_to_do(own_lab_dir) -> None:
     assert done.returncode == 5, done.stderr
     assert "needs root" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_network_that_cannot_stand_is_told_when_the_lab_is_up(
+    lab_names: Iterator[str], tmp_path: Path
+) -> None:
+    name, file = next(lab_names), tmp_path / "lab.yaml"
+    document = default_document(hosts=1)
+    document["networks"][0]["pools"] = [{"cidr": "192.168.0.0/16", "blockSize": 24}]
+    file.write_text(json.dumps(document))
+    try:
+        said = netloom("lab", "up", str(file), "--name", name)
+        assert said.returncode == 6, said.stderr
+        assert "h1: network default: pools[0].cidr: 192.168.0.0/16 collides" in said.stderr
+        assert "remedy: choose a pool" in said.stderr
+        assert name in said.stdout, "the lab stands, to be looked at"
+    finally:
+        teardown.down(name)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from netloom.lab.lab import Lab
 
 DEFAULT_LAB = "lab"
+NOT_WELL = 6
 
 name_option = click.option(
     "--name",
@@ -91,7 +92,7 @@ def up(
     """Bring a lab up: hosts h1, h2, … on one segment, or the topology of FILE.
 
     FILE is a topology file, or the name of a shipped one: scene2, scene2-router, scene4,
-    dualstack, two-cards.
+    dualstack, two-cards. Exit code 6 when the lab stands and something does not work on a host.
     """
     from netloom.lab.documents import default_document, load_document
     from netloom.lab.lab import Lab
@@ -118,6 +119,22 @@ def up(
     first = made.hosts[0].name
     flag = "" if name == DEFAULT_LAB else f" --name {name}"
     say(f"next: netloom lab run{flag} {first} a, netloom lab exec{flag} {first} -- netloom status")
+    if not bare and _tell_problems(made):
+        sys.exit(NOT_WELL)
+
+
+def _tell_problems(made: Lab) -> bool:
+    """Say what the hosts' agents find wrong; True when something does not work somewhere."""
+    failed = False
+    for host in made.hosts:
+        for problem in host.status()["problems"] if host.agent else ():
+            failed |= problem["severity"] == "error"
+            colour = "red" if problem["severity"] == "error" else "yellow"
+            label = paint(f"{problem['severity']}:", colour, sys.stderr)
+            click.echo(f"{label} {host.name}: {problem['subject']}: {problem['text']}", err=True)
+            if problem["remedy"]:
+                click.echo(f"  remedy: {problem['remedy']}", err=True)
+    return failed
 
 
 @lab.command(
