@@ -14,6 +14,9 @@ import pytest
 from netloom.cli.settings import SETTINGS, load_settings
 from netloom.model.errors import InvalidConfig, NotPermitted
 
+#: Without a name to give to this host the settings would write one into its own state folder.
+KNOWN = {"NETLOOM_HOST_ID": "1a"}
+
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "netloom.yaml"
@@ -23,7 +26,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
     config = write(tmp_path, "hostName: file\nlogLevel: error\nlogFormat: json\n")
-    env = {"NETLOOM_HOST_NAME": "env", "NETLOOM_LOG_LEVEL": "warning"}
+    env = {"NETLOOM_HOST_NAME": "env", "NETLOOM_LOG_LEVEL": "warning", **KNOWN}
     settings = load_settings({"host_name": "flag", "log_level": None}, env, config)
     assert (settings.host_name, settings.log_level, settings.log_format) == (
         "flag",
@@ -53,13 +56,14 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
     values |= {"underlay": "default-route", "datastore": "sqlite:///x"}
     for setting in SETTINGS:
         value = str(values.get(setting.name, "/x"))
+        known = KNOWN
         if setting.name == "host_id":
-            value = "abc"
+            value, known = "abc", {}
         config = write(tmp_path, f"{setting.key}: {value}\n")
         ways: list[dict[str, Any]] = [
-            {"flags": {setting.name: value}, "env": {}},
-            {"flags": {}, "env": {setting.env: value}},
-            {"flags": {}, "env": {}, "config_path": config},
+            {"flags": {setting.name: value}, "env": known},
+            {"flags": {}, "env": {setting.env: value, **known}},
+            {"flags": {}, "env": known, "config_path": config},
         ]
         shown = [load_settings(**way).render()[setting.key] for way in ways]
         assert [item["origin"] for item in shown] == [
