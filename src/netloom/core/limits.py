@@ -45,7 +45,8 @@ def settled(qdisc: Qdisc) -> Qdisc:
     that was asked for: so a desired and an actual limit compare equal.
     """
     rate = max(qdisc.rate_bps // 8, 1)
-    step_us = _STEP_US * max(_STEP_BYTES * 1_000_000 // (rate * _STEP_US), 1)
+    # Rounded up: a step must be no fewer bytes than what tc may lose on the way back.
+    step_us = _STEP_US * -(-_STEP_BYTES * 1_000_000 // (rate * _STEP_US))
     most = min(_LONGEST_BURST_S * 1_000_000, _LARGEST_BURST_BYTES * 1_000_000 // rate) // step_us
     steps = min(max(round(qdisc.burst_bytes * 1_000_000 / rate / step_us), 1), most)
     return Qdisc(qdisc.link, qdisc.direction, rate * 8, rate * steps * step_us // 1_000_000)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from netloom.core import firewall
@@ -198,6 +198,7 @@ rates = st.integers(min_value=8, max_value=10**12)
 bursts = st.integers(min_value=0, max_value=1 << 40)
 
 
+@example(rate=4666672, burst=8, lost_us=2)
 @given(rate=rates, burst=bursts, lost_us=st.integers(0, 2))
 def test_a_settled_limit_is_found_again_in_what_tc_rounded(
     rate: int, burst: int, lost_us: int
