@@ -335,6 +335,15 @@ def test_an_own_lease_that_is_revoked_is_put_back_and_nobody_above_hears_of_it(w
     assert again is not None
     assert again.lease not in (0, entry.lease)
     assert again.value == entry.value
+    alive = world.raw.get(f"{PREFIX}-netloom/{keys.alive_key('h1').removeprefix(keys.ROOT)}")
+    assert alive is not None
+    store.keep_alive(alive.lease)
+    repeated = world.raw.get(f"{PREFIX}/subnets/10.244.1.0-24")
+    assert repeated is not None  # for flannel's daemon, which drops what comes together
+    assert repeated.value == again.value
+    assert repeated.mod_revision > again.mod_revision
+    store.keep_alive(alive.lease)
+    assert world.raw.get(f"{PREFIX}/subnets/10.244.1.0-24") == repeated
 
 
 def test_an_own_lease_that_ended_while_the_store_was_away_is_back_in_the_first_listing(

@@ -54,6 +54,7 @@ class Holding:
         self._own: dict[str, Own] = {}
         self._granted = 0
         self._renewed_s = float("-inf")
+        self._say_again: set[str] = set()
         self._took_over = False
         self.host_id = ""
         #: Something changed that the own leases depend on.
@@ -103,11 +104,13 @@ class Holding:
         with self._lock:
             if segment in self._own:
                 self._own[segment] = replace(own, lease=lease)
+                self._say_again.add(segment)
         _log.warning("lease %s was gone and is put back", key)
         return True
 
     def renew(self) -> None:
         """Keep the own leases alive when that is due; put back those that have ended."""
+        self._repeat()
         pause_s = min(self._form.ttl_s / _PART_OF_LIFE, _LONGEST_PAUSE_S)
         now = time.monotonic()
         if now - self._renewed_s < pause_s:
@@ -120,6 +123,24 @@ class Holding:
                     if each.lease == lease:
                         self.put_back(each.segment)
         self._renewed_s = now
+
+    def _repeat(self) -> None:
+        """Write once more what was put back since the last call.
+
+        flannel's daemon takes the first of the changes that reach it together and drops the others
+        (v0.20.2, subnet/etcd/registry.go, watchSubnets): it may know only that our lease was gone.
+        """
+        with self._lock:
+            own = [self._own[segment] for segment in self._say_again if segment in self._own]
+            self._say_again.clear()
+        for each in own:
+            key = self._form.subnets + each.segment
+            entry = self._store.get(key)
+            if entry is None or entry.value != each.value:
+                continue
+            beside = Put(self._form.holders + each.segment, each.holder.render(), entry.lease)
+            puts = [Put(key, each.value, entry.lease), beside]
+            self._store.commit(Transaction(puts, [Compare(key, entry.mod_revision)]))
 
     def tend(self, picture: Picture) -> None:
         """Make the own leases say what is true of this host; take over what was flannel's."""
