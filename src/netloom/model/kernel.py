@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from netloom import __version__
-from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
+from netloom.model.addr import IPAddress, IPInterface, IPNetwork
 
 #: Routes that are ours carry this protocol number (`ip route show proto 78`).
 ROUTE_PROTOCOL = 78
@@ -279,15 +279,6 @@ KernelObject = (
     Link | Address | Route | Neighbour | Fdb | UdpProxy | UdpPeer | Sysctl | NftTable | Qdisc
 )
 KernelState = Mapping[str, KernelObject]
-
-
-def family_of(obj: Address | Route | Neighbour) -> Family:
-    """Return 4 or 6 for an object that has a family."""
-    if isinstance(obj, Route):
-        return obj.destination.version
-    if isinstance(obj, Address):
-        return obj.interface.version
-    return obj.address.version
 
 
 def state_of(*objects: KernelObject) -> dict[str, KernelObject]:
