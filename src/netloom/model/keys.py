@@ -6,6 +6,7 @@ Cluster store, below ``/netloom/v1``::
     cluster/hosts/<host id>                       Host
     cluster/blocks/<network>/<address>-<length>   Block
     cluster/reservations/<network>/<address>-<length>  Reservation
+    cluster/resources/<kind>/[<namespace>/]<name>  Resource
     endpoints/<host id>/<network>/<container>/<ifname>  Endpoint, mirrored from the host's journal
     alive/<host id>                               leased; there while the host's agent runs
     guard/networks                                written with every change of a definition
@@ -32,6 +33,7 @@ NETWORKS = CLUSTER + "networks/"
 HOSTS = CLUSTER + "hosts/"
 BLOCKS = CLUSTER + "blocks/"
 RESERVATIONS = CLUSTER + "reservations/"
+RESOURCES = CLUSTER + "resources/"
 ENDPOINTS = ROOT + "endpoints/"
 ALIVE = ROOT + "alive/"
 #: Written with every change of a network's definition, by who has checked it against all others:
@@ -79,6 +81,11 @@ def block_key(network: str, cidr: IPNetwork) -> str:
 def reservation_key(network: str, cidr: IPNetwork) -> str:
     """Return the key of a reservation."""
     return f"{RESERVATIONS}{network}/{cidr_segment(cidr)}"
+
+
+def resource_key(kind: str, namespace: str, name: str) -> str:
+    """Return the key of a resource; ``namespace`` is "" for kinds without one."""
+    return f"{RESOURCES}{kind}/{namespace + '/' if namespace else ''}{name}"
 
 
 def endpoint_key(host_id: str, network: str, container_id: str, ifname: str) -> str:

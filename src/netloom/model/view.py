@@ -10,6 +10,7 @@ from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block, Host, Reservation
 from netloom.model.network import Network
+from netloom.model.resource import Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,9 @@ class Problem:
 class Cluster:
     """What the store says, parsed. A value that does not parse keeps its last good form.
 
-    ``hosts`` by host id, ``networks`` by name, ``blocks`` by (network, cidr). ``standing`` are the
-    store keys of entries that only a former store named, which stay until the present one speaks.
+    ``hosts`` by host id, ``networks`` by name, ``blocks`` by (network, cidr), ``resources`` by
+    (kind, namespace, name). ``standing`` are the store keys of entries that only a former store
+    named, which stay until the present one speaks.
     """
 
     revision: int = 0
@@ -42,6 +44,9 @@ class Cluster:
         default_factory=lambda: MappingProxyType({})
     )
     reservations: Mapping[tuple[str, IPNetwork], Reservation] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    resources: Mapping[tuple[str, str, str], Resource] = field(
         default_factory=lambda: MappingProxyType({})
     )
     problems: tuple[Problem, ...] = ()

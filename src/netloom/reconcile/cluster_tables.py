@@ -13,11 +13,12 @@ from netloom.model.addr import IPNetwork
 from netloom.model.errors import InvalidConfig
 from netloom.model.host import Block, Host, Reservation
 from netloom.model.network import Network
+from netloom.model.resource import Resource
 from netloom.model.view import Problem
 
 KEY_SUBJECT = "key "  # subjects of problems with one key begin so
 
-#: What a table is keyed by: a name, an id, or (network, cidr).
+#: What a table is keyed by: a name, an id, (network, cidr), or (kind, namespace, name).
 Identity = Any
 
 
@@ -54,6 +55,13 @@ def _network_and_cidr(rest: str) -> tuple[str, IPNetwork]:
     return network, cidr
 
 
+def _kind_and_name(rest: str) -> tuple[str, str, str]:
+    parts = rest.split("/")
+    if len(parts) not in (2, 3) or "" in parts:
+        raise InvalidConfig(f"{rest!r} is not how a resource is named in a key")
+    return parts[0], "".join(parts[1:-1]), parts[-1]
+
+
 TABLES = (
     Table("hosts", keys.HOSTS, str, Host.parse, lambda h: h.id, lambda h: keys.host_key(h.id)),
     Table(
@@ -79,6 +87,14 @@ TABLES = (
         Reservation.parse,
         lambda r: (r.network, r.cidr),
         lambda r: keys.reservation_key(r.network, r.cidr),
+    ),
+    Table(
+        "resources",
+        keys.RESOURCES,
+        _kind_and_name,
+        Resource.parse,
+        lambda r: r.identity,
+        lambda r: keys.resource_key(*r.identity),
     ),
 )
 
