@@ -17,6 +17,7 @@ from netloom.lab.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
+PROGRAMS = "/usr/bin:/bin:/usr/sbin:/sbin"
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 
@@ -40,11 +41,13 @@ def stand_in(place: Path, name: str, script: str) -> None:
     path.chmod(0o755)
 
 
-def run(place: Path, *command: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    place: Path, *command: str, user: int | None = None, programs: str = PROGRAMS
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=place,
-        env={"PATH": f"{place}/bin:/usr/bin:/bin:/usr/sbin:/sbin"},
+        env={"PATH": f"{place}/bin:{programs}"},
         user=user,
         extra_groups=[] if user else None,
         capture_output=True,
@@ -81,11 +84,51 @@ def test_missing_packages_are_named_and_nothing_is_installed_without_root(copy: 
     assert not (copy / ".venv").exists()
 
 
-def test_no_package_brings_a_container_engine_with_a_service() -> None:
-    """Such a service would rewrite the firewall of the machine that the tests run on."""
-    lines = (ROOT / "scripts" / "packages").read_text().splitlines()
-    names = {line.split()[0] for line in lines if line and not line.startswith("#")}
-    assert not names & {"docker.io", "docker-ce", "containerd", "kubelet"}
+PACKAGES_OF_ENGINE = """
+[[ ${!#} == docker.io || ${!#} == containerd ]] || echo -n installed"""
+LOGGED = 'echo "${0##*/} $*" >>$(dirname $0)/../called'
+
+
+def all_programs_but(place: Path, name: str) -> str:
+    folder = place / "programs"
+    folder.mkdir()
+    for each in PROGRAMS.split(":"):
+        for program in Path(each).iterdir():
+            link = folder / program.name
+            if program.name != name and not link.is_symlink():
+                link.symlink_to(program)
+    return str(folder)
+
+
+@needs_root
+def test_an_engine_that_setup_installs_starts_neither_now_nor_at_boot(copy: Path) -> None:
+    """Its service would rewrite the firewall of the machine that the tests run on."""
+    stand_in(copy, "dpkg-query", PACKAGES_OF_ENGINE)
+    policy = "/usr/sbin/policy-rc.d"
+    stand_in(
+        copy, "apt-get", f"{LOGGED}; [[ ! -x {policy} ]] || {policy} docker start; {LOGGED} $?"
+    )
+    for name in ("systemctl", "update-rc.d"):
+        stand_in(copy, name, LOGGED)
+    run(copy, "scripts/setup", "/bin/false", programs=all_programs_but(copy, "dockerd"))
+    said = (copy / "called").read_text().splitlines()
+    installing = next(line for line in said if line.startswith("apt-get install"))
+    assert installing.endswith(" docker.io")
+    assert "--no-remove" in installing
+    assert f"{installing} 101" in said
+    assert "systemctl disable --quiet docker.service docker.socket containerd.service" in said
+    assert "update-rc.d docker disable" in said
+
+
+@needs_root
+def test_an_engine_from_elsewhere_is_left_where_it_is(copy: Path) -> None:
+    """Debian's package would take the place of docker-ce."""
+    stand_in(copy, "dpkg-query", PACKAGES_OF_ENGINE)
+    for name in ("apt-get", "systemctl", "update-rc.d"):
+        stand_in(copy, name, LOGGED)
+    stand_in(copy, "dockerd", "true")
+    run(copy, "scripts/setup", "/bin/false")
+    assert not (copy / "called").exists()
 
 
 @pytest.mark.parametrize("code", [0, 1])
