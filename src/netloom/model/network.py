@@ -7,16 +7,16 @@ changes nothing here.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from netloom.model.addr import Family, IPNetwork, parse_network
+from netloom.model.addr import Family
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
+from netloom.model.pool import Pool as Pool  # where people look for it: beside the network
 
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
@@ -58,63 +58,6 @@ def parse_device(text: object, where: str, most: int = 15) -> str:
             hint="choose another name, e.g. cni0",
         )
     return text
-
-
-#: What no container can have as its address (RFC 6890), and why.
-_RESERVED: tuple[tuple[IPNetwork, str], ...] = tuple(
-    (ipaddress.ip_network(cidr), why)
-    for cidr, why in (
-        ("0.0.0.0/8", "means this host"),
-        ("127.0.0.0/8", "is loopback"),
-        ("169.254.0.0/16", "is link-local"),
-        ("224.0.0.0/4", "is multicast"),
-        ("::/128", "means no address"),
-        ("::1/128", "is loopback"),
-        ("fe80::/10", "is link-local"),
-        ("ff00::/8", "is multicast"),
-    )
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """A CIDR that blocks are cut from. ``block_size`` is the blocks' prefix length."""
-
-    cidr: IPNetwork
-    block_size: int
-    nat_outgoing: bool = True
-
-    @property
-    def family(self) -> Family:
-        """4 or 6."""
-        return self.cidr.version
-
-    @classmethod
-    def parse(cls, data: object, where: str, *, default_block_size: Mapping[int, int]) -> Pool:
-        """Parse ``{cidr, blockSize, natOutgoing}``. Raises InvalidConfig naming the field."""
-        fields = Fields({"cidr": data} if isinstance(data, str) else data, where)
-        cidr = parse_network(fields.take_required("cidr"), fields.path("cidr"))
-        _refuse_reserved(cidr, fields.path("cidr"))
-        fallback = max(default_block_size[cidr.version], cidr.prefixlen)
-        size = fields.take_int("blockSize", fallback, 1, cidr.max_prefixlen)
-        if size < cidr.prefixlen:
-            raise InvalidConfig(
-                f"{fields.path('blockSize')}: a /{size} block does not fit into the pool {cidr}",
-                field=fields.path("blockSize"),
-                value=size,
-                hint=f"choose a prefix length from {cidr.prefixlen} to {cidr.max_prefixlen}",
-            )
-        nat = fields.take_bool("natOutgoing", True)
-        fields.done()
-        return cls(cidr, size, nat)
-
-    def render(self) -> dict[str, Any]:
-        """Return the JSON form that :meth:`parse` reads."""
-        return {
-            "cidr": str(self.cidr),
-            "blockSize": self.block_size,
-            "natOutgoing": self.nat_outgoing,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,17 +201,6 @@ class Network:
             ),
             **({"moves": self.moves} if self.moves else {}),
         }
-
-
-def _refuse_reserved(cidr: IPNetwork, where: str) -> None:
-    for reserved, why in _RESERVED:
-        if cidr.version == reserved.version and cidr.overlaps(reserved):
-            raise InvalidConfig(
-                f"{where}: {cidr} overlaps {reserved}, which {why}",
-                field=where,
-                value=str(cidr),
-                hint="choose a private range, e.g. 10.244.0.0/16 or fd00:10:244::/56",
-            )
 
 
 def _refuse_overlap(pools: tuple[Pool, ...], fields: Fields) -> None:
