@@ -12,7 +12,8 @@ from netloom.core.ipam.summary import summarise
 from netloom.model.addr import IPNetwork
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block, Reservation
-from netloom.model.network import Network, Pool
+from netloom.model.network import Network
+from netloom.model.pool import Pool
 from netloom.model.view import Cluster
 
 POOL = Pool(ipaddress.ip_network("10.0.0.0/24"), 28)

@@ -34,7 +34,8 @@ from netloom.model.endpoint import Endpoint
 from netloom.model.errors import Conflict, Exhausted
 from netloom.model.host import Block, Host, Reservation
 from netloom.model.keys import ENDPOINTS
-from netloom.model.network import Addressing, Network, Pool
+from netloom.model.network import Addressing, Network
+from netloom.model.pool import Pool
 from netloom.model.view import Cluster
 from netloom.reconcile.claims import claim_needed, list_claims, settle
 

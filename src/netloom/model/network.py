@@ -16,7 +16,7 @@ from typing import Any
 from netloom.model.addr import Family
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
-from netloom.model.pool import Pool as Pool  # where people look for it: beside the network
+from netloom.model.pool import Pool
 
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")

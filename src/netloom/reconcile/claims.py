@@ -31,7 +31,8 @@ from netloom.model.datastore import Compare, Delete, Entry, Put, Store, Transact
 from netloom.model.errors import Conflict, Exhausted, InvalidConfig, NetloomError, Unavailable
 from netloom.model.host import Block, Reservation
 from netloom.model.keys import BLOCKS, RESERVATIONS, block_key, parse_cidr_segment
-from netloom.model.network import Network, Pool
+from netloom.model.network import Network
+from netloom.model.pool import Pool
 
 #: Lost races in a row after which a claim gives up for now. Each one means that another host
 #: got on, so that this is reached only when something writes the same keys in a loop.

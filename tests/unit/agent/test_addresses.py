@@ -20,7 +20,8 @@ from netloom.model.endpoint import Endpoint
 from netloom.model.errors import Conflict, Exhausted, InvalidConfig, Unavailable
 from netloom.model.host import Block, Reservation
 from netloom.model.keys import JOURNAL_ENDPOINTS, JOURNAL_FREED
-from netloom.model.network import Addressing, Network, Pool
+from netloom.model.network import Addressing, Network
+from netloom.model.pool import Pool
 from netloom.reconcile.claims import claim_needed, hold_blocks
 from netloom.store.sqlite import SqliteStore
 

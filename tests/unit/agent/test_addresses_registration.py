@@ -11,7 +11,8 @@ from netloom.agent.registration import Registration
 from netloom.model.datastore import Put, Transaction
 from netloom.model.host import Block
 from netloom.model.keys import CLUSTER, block_key, network_key
-from netloom.model.network import Addressing, Network, Pool
+from netloom.model.network import Addressing, Network
+from netloom.model.pool import Pool
 from netloom.model.view import Cluster, HostFacts
 from netloom.reconcile import cluster as fold
 from netloom.reconcile.claims import list_claims

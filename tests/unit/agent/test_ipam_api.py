@@ -22,7 +22,8 @@ from netloom.model.endpoint import Endpoint
 from netloom.model.errors import Conflict, InvalidConfig, Unavailable
 from netloom.model.host import Block, Host
 from netloom.model.keys import JOURNAL_ENDPOINTS, endpoint_key
-from netloom.model.network import Network, Pool
+from netloom.model.network import Network
+from netloom.model.pool import Pool
 from netloom.model.view import Cluster
 
 NETWORK = Network("blue", (Pool(ip_network("10.244.0.0/16"), 24),))

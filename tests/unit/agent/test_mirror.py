@@ -18,7 +18,8 @@ from netloom.model.endpoint import Endpoint
 from netloom.model.errors import Unavailable
 from netloom.model.host import Block
 from netloom.model.keys import ENDPOINTS, endpoint_key
-from netloom.model.network import Network, Pool
+from netloom.model.network import Network
+from netloom.model.pool import Pool
 from netloom.store.sqlite import SqliteStore
 
 POOL = Pool(ip_network("10.244.0.0/16"), 22)

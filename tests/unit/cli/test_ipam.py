@@ -12,7 +12,8 @@ from netloom.model import keys
 from netloom.model.datastore import Put, Store, Transaction
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block, Host, Reservation
-from netloom.model.network import Network, Pool
+from netloom.model.network import Network
+from netloom.model.pool import Pool
 
 POOLS = (Pool(ip_network("10.244.0.0/16"), 24), Pool(ip_network("fd00::/48"), 64))
 

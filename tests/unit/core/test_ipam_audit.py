@@ -11,7 +11,8 @@ import pytest
 from netloom.core.ipam.audit import KINDS, Facts, Finding, Live, check
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block, Host
-from netloom.model.network import Network, Pool
+from netloom.model.network import Network
+from netloom.model.pool import Pool
 from netloom.model.view import Cluster, Problem
 
 BLUE = Network("blue", (Pool(ip_network("10.244.0.0/16"), 24), Pool(ip_network("fd00::/48"), 64)))

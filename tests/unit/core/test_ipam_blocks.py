@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 from netloom.core.ipam.blocks import Preference, block_of, next_block
 from netloom.model.addr import IPNetwork
-from netloom.model.network import Pool
+from netloom.model.pool import Pool
 
 
 def pool(cidr: str, block_size: int) -> Pool:

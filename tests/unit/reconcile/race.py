@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from ipaddress import ip_network
 
-from netloom.model.network import Addressing, Network, Pool
+from netloom.model.network import Addressing, Network
+from netloom.model.pool import Pool
 from netloom.reconcile.claims import Search, claim
 from netloom.store.sqlite import SqliteStore
 

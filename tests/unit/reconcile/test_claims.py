@@ -16,7 +16,8 @@ from netloom.model.datastore import Committed, Delete, Put, Store, Transaction
 from netloom.model.errors import Conflict, Exhausted, Unavailable
 from netloom.model.host import Block, Reservation
 from netloom.model.keys import BLOCKS, block_key, reservation_key
-from netloom.model.network import Addressing, Network, Pool
+from netloom.model.network import Addressing, Network
+from netloom.model.pool import Pool
 from netloom.reconcile.claims import MOST_ATTEMPTS, Search, claim, list_claims, release, settle
 
 POOL = Pool(ip_network("10.244.0.0/16"), 24)

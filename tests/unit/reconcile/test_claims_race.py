@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from netloom.model.addr import IPNetwork
-from netloom.model.network import Addressing, Network, Pool
+from netloom.model.network import Addressing, Network
+from netloom.model.pool import Pool
 from netloom.reconcile.claims import Search, claim, hold_blocks, list_claims
 from netloom.store.sqlite import SqliteStore
 

@@ -10,7 +10,8 @@ import pytest
 
 from netloom.model.host import Block, Host
 from netloom.model.kernel import KernelObject, Link, Route, Vxlan
-from netloom.model.network import Network, Pool
+from netloom.model.network import Network
+from netloom.model.pool import Pool
 from netloom.model.view import Cluster
 from netloom.store.flannel.leavings import leavings
 

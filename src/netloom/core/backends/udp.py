@@ -29,7 +29,8 @@ from netloom.model.kernel import (
     UdpProxy,
     state_of,
 )
-from netloom.model.network import Network, Pool, parse_device
+from netloom.model.network import Network, parse_device
+from netloom.model.pool import Pool
 from netloom.model.view import Problem
 
 #: IPv4 20 + UDP 8.

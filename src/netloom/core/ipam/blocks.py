@@ -23,7 +23,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from netloom.model.addr import IPNetwork
-from netloom.model.network import Addressing, Pool
+from netloom.model.network import Addressing
+from netloom.model.pool import Pool
 
 #: Blocks above the lowest free one among which a tidy search lands after its first lost race.
 _FIRST_WINDOW = 8

@@ -10,7 +10,7 @@ from netloom.core.ipam.blocks import first_last, merged, within
 from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block, Reservation
-from netloom.model.network import Pool
+from netloom.model.pool import Pool
 from netloom.model.view import Cluster
 
 

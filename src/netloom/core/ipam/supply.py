@@ -17,7 +17,8 @@ from netloom.core.ipam.ledger import Ledger, Usage
 from netloom.model.addr import Family, IPAddress, IPNetwork
 from netloom.model.errors import Conflict, Exhausted, InvalidConfig
 from netloom.model.host import Block, Reservation
-from netloom.model.network import Network, Pool
+from netloom.model.network import Network
+from netloom.model.pool import Pool
 
 #: How many holders an error names before it says "and … more".
 _NAMED_HOLDERS = 3

@@ -15,7 +15,8 @@ from netloom.model.addr import IPNetwork
 from netloom.model.datastore import Compare, Delete, Put, Transaction
 from netloom.model.errors import Exhausted, InvalidConfig, Unavailable
 from netloom.model.host import Block, Host
-from netloom.model.network import Network, Pool
+from netloom.model.network import Network
+from netloom.model.pool import Pool
 from netloom.store.flannel.config import FlannelConfig, render
 from netloom.store.flannel.holding import Holding, backend_note
 from netloom.store.flannel.lease import render_key

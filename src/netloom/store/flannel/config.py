@@ -17,7 +17,8 @@ from netloom.core.backends.vxlan import OVERHEAD_BYTES
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import nearest
 from netloom.model.host import Reservation
-from netloom.model.network import Addressing, Choice, Network, Pool
+from netloom.model.network import Addressing, Choice, Network
+from netloom.model.pool import Pool
 from netloom.store.flannel.document import decode, folded, take
 from netloom.store.flannel.span import Span, read_span
 
