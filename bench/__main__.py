@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 import sys
 
-from bench import change, cni, datapath, start
+from bench import change, cni, datapath, scale, start
 
 _PARTS = {
     "datapath": datapath.main,
     "cni": cni.main,
     "start": start.main,
+    "scale": scale.main,
     "change": change.main,
 }
 

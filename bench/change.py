@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 from contextlib import closing
@@ -11,8 +10,8 @@ from pathlib import Path
 
 from bench.crowd import Crowd, crowd, deletes, peer, puts
 from bench.figures import figure
-from netloom.kernel import namespaces, wire
-from netloom.kernel.netlink import NETLINK_ROUTE, open_socket, split
+from bench.notices import Notices
+from netloom.kernel import wire
 from netloom.lab.waiting import wait_until
 from netloom.model.datastore import Transaction
 from netloom.store.sqlite import SqliteStore
@@ -21,30 +20,6 @@ SIZE = 1000
 JOINS = 200
 REPAIRS = 50
 IDLE_S = 30.0
-_IPV4_ROUTES = 7  # RTNLGRP_IPV4_ROUTE
-
-
-class Notices:
-    """The kernel's route notices in the crowd's namespace, each with the time it was read."""
-
-    def __init__(self, made: Crowd) -> None:
-        self._socket: socket.socket = namespaces.in_namespace(
-            namespaces.path(made.netns), lambda: open_socket(NETLINK_ROUTE, [_IPV4_ROUTES])
-        )
-        self._socket.settimeout(10)
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._socket.close()
-
-    def wait(self, kind: int, destination: bytes) -> float:
-        """Return when the notice of ``kind`` about ``destination`` was read."""
-        while True:
-            data = self._socket.recv(1 << 18)
-            now = time.perf_counter()
-            for found, _, _, payload in split(data):
-                if found == kind and destination in payload:
-                    return now
 
 
 def main() -> None:
@@ -53,7 +28,7 @@ def main() -> None:
         agent = made.start_agent()
         try:
             _settle(made)
-            with closing(Notices(made)) as notices:
+            with closing(Notices(made.netns)) as notices:
                 _joins(made, notices)
                 _repairs(made, notices)
             _footprint(agent.pid)

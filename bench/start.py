@@ -13,6 +13,7 @@ from contextlib import closing
 
 from bench.crowd import Crowd, crowd
 from bench.figures import figure, ratio
+from bench.notices import Notices
 from netloom.core.desired import desired
 from netloom.core.underlay import facts
 from netloom.kernel import encode, namespaces
@@ -50,12 +51,12 @@ def main(sizes: tuple[int, ...] = (1000, 4000)) -> None:
                 starts.append(took)
                 processor.append(used)
         start = figure(f"agent start to last route, {size} peers", "ms", starts)
-        used = figure(f"processor time of it, {size} peers", "ms", processor)
+        burnt = figure(f"processor time of it, {size} peers", "ms", processor)
         floor = figure(f"floor: the same bytes from memory, {size} peers", "ms", floors)
         sent = figure(f"processor time of it, {size} peers", "ms", least)
         ratio("start less imports / floor", start.median - loaded.median, floor.median, "≤ 1.5")
         ratio("start less bare start / floor", start.median - bare.median, floor.median, "≤ 1.5")
-        ratio("by processor time, interpreter and imports included", used.median, sent.median, "-")
+        ratio("by processor time, interpreter and imports included", burnt.median, sent.median, "-")
 
 
 def _python(code: str) -> float:
@@ -66,11 +67,11 @@ def _python(code: str) -> float:
 
 def _start(made: Crowd) -> tuple[float, float]:
     """Start an agent in the crowd; return when its last route is there, and its processor time."""
-    with closing(_RouteCount(made)) as count:
+    with closing(Notices(made.netns)) as notices:
         began = time.perf_counter()
         agent = made.start_agent()
         try:
-            ended = count.wait_for(made.size)
+            ended = notices.wait_for(made.size)
             used = time.clock_gettime(_processor_clock(agent.pid))
         finally:
             agent.terminate()
@@ -110,33 +111,6 @@ def _floor(made: Crowd) -> tuple[float, float]:
     kernel.close()
     assert not any(ack.errno for ack in acks), "the floor's bytes were refused"
     return took * 1000, used * 1000
-
-
-class _RouteCount:
-    """Counts our routes as the kernel reports them, by `ip monitor` in the namespace."""
-
-    def __init__(self, made: Crowd) -> None:
-        self._monitor = subprocess.Popen(
-            ["nsenter", f"--net={namespaces.path(made.netns)}", "ip", "monitor", "route"],
-            stdout=subprocess.PIPE,
-            bufsize=1 << 20,
-        )
-        time.sleep(0.2)  # until it listens
-
-    def wait_for(self, wanted: int) -> float:
-        """Return when the ``wanted``-th route of ours was reported."""
-        assert self._monitor.stdout is not None
-        for line in self._monitor.stdout:
-            if b"flannel.1" in line and b"onlink" in line:
-                wanted -= 1
-                if not wanted:
-                    return time.perf_counter()
-        raise RuntimeError("ip monitor ended")
-
-    def close(self) -> None:
-        """End the monitor."""
-        self._monitor.kill()
-        self._monitor.wait()
 
 
 if __name__ == "__main__":
