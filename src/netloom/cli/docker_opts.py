@@ -28,8 +28,9 @@ Examples:
 """,
 )
 @click.option(
-    "-f", "env", type=_PATH, default=DEFAULT_PATH, show_default=True, help="The host's subnet.env."
-)
+    "-f", "env", type=_PATH, default=DEFAULT_PATH, envvar="NETLOOM_SUBNET_FILE",
+    show_default=True, show_envvar=True, help="The host's subnet.env.",
+)  # fmt: skip
 @click.option(
     "-d", "target", type=_PATH, default=DOCKER_ENV, show_default=True,
     help="The file to write; '-' is the output.",
@@ -42,8 +43,9 @@ Examples:
 )
 @click.option("--write", "to_daemon", is_flag=True, help="Set the keys in daemon.json instead.")
 @click.option(
-    "--daemon-json", type=_PATH, default=DAEMON_JSON, show_default=True, help="Where that is."
-)
+    "--daemon-json", type=_PATH, default=DAEMON_JSON, envvar="NETLOOM_DAEMON_JSON",
+    show_default=True, show_envvar=True, help="Where that is.",
+)  # fmt: skip
 def docker_opts(
     *,
     env: Path,

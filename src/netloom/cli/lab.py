@@ -91,7 +91,7 @@ def up(
 ) -> None:
     """Bring a lab up: hosts h1, h2, … on one segment, or the topology of FILE.
 
-    FILE is a topology file, or the name of a shipped one: scene2, scene2-router, scene4,
+    FILE is a topology file, or the name of a shipped one: scene2, scene2-router, scene4, scene5,
     dualstack, two-cards. Exit code 6 when the lab stands and something does not work on a host.
     """
     from netloom.lab.documents import default_document, load_document
@@ -223,6 +223,26 @@ def exec_(target: str, command: tuple[str, ...], name: str) -> None:
     argv = place.command(command)
     sys.stdout.flush()
     os.execvpe(argv[0], argv, dict(place.environment))  # noqa: S606 - we become the command
+
+
+@lab.command(
+    epilog=example(
+        "netloom lab docker h1",
+        "netloom lab exec h1 -- docker run --rm busybox ip address",
+    )
+)
+@click.argument("hosts", metavar="HOST...", nargs=-1, required=True)
+@name_option
+def docker(hosts: tuple[str, ...], name: str) -> None:
+    """Start HOST's own Docker engine, or start it anew: systemctl restart docker.
+
+    It sees HOST's network alone, ends with the lab, and has an image, busybox. On HOST, `docker`
+    speaks to it and `netloom docker-opts --write` writes its daemon.json.
+    """
+    made = _open(name)
+    for host in [made.host(each) for each in hosts]:
+        host.start_docker()
+        say(f"Docker's engine of {host.name} serves; its settings: {host.home.daemon_json}")
 
 
 @lab.command("list", epilog=example("netloom lab list", "netloom lab list -o json"))

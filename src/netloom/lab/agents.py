@@ -56,6 +56,21 @@ class Home:
         return self.directory / "run" / "subnet.env"
 
     @property
+    def docker(self) -> Path:
+        """What belongs to the host's Docker engine; absent until it has one."""
+        return self.directory / "docker"
+
+    @property
+    def daemon_json(self) -> Path:
+        """That engine's settings."""
+        return self.docker / "daemon.json"
+
+    @property
+    def docker_host(self) -> str:
+        """Where that engine listens, for ``docker``."""
+        return f"unix://{self.docker / 'docker.sock'}"
+
+    @property
     def log(self) -> Path:
         """What the agent says."""
         return self.directory / "agent.log"
@@ -78,6 +93,8 @@ class Home:
             "NETLOOM_DATASTORE": datastore(self.lab),
             "NETLOOM_HOST_ID": self.host,
             "NETLOOM_HOST_NAME": self.host,
+            "NETLOOM_DAEMON_JSON": str(self.daemon_json),
+            "DOCKER_HOST": self.docker_host,
             MARK: f"{self.lab}/{self.host}",
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from netloom.lab import agents, containers, wiring
+from netloom.lab import agents, containers, engines, wiring
 from netloom.lab.agents import Home
 from netloom.lab.containers import Known, Wanted, parse_port
 from netloom.lab.place import Place
@@ -59,6 +59,10 @@ class LabHost(Place):
         """Start the agent; return its status when it is ready, or has said why it is not."""
         agents.start(self.home)
         return agents.wait_ready(self.home)
+
+    def start_docker(self) -> None:
+        """Start the host's own Docker engine, anew when it runs; return when it serves."""
+        engines.start(self.home)
 
     def status(self) -> dict[str, Any]:
         """Return the agent's status. Raises Unavailable."""

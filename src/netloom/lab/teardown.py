@@ -1,8 +1,8 @@
 """Taking a lab away, from nothing but its name, whatever state it is in.
 
-Order: processes, namespaces (their links and routes go with them), the directory last. Every step
-is safe to repeat, errors are gathered and do not stop what follows. A lab that was killed half-way
-through being built, or half-way through this, is taken down like any other.
+Order: processes, namespaces (their links and routes go with them), control groups, the directory
+last. Every step is safe to repeat, errors are gathered and do not stop what follows. A lab that was
+killed half-way through being built, or half-way through this, is taken down like any other.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from netloom.kernel import namespaces
-from netloom.lab import processes, record
+from netloom.lab import engines, processes, record
 from netloom.lab.names import parse_namespace
 from netloom.lab.processes import Process
 from netloom.model.errors import InvalidConfig, NetloomError
@@ -78,6 +78,10 @@ def _down(lab: str) -> bool:
             namespaces.delete(name)
         except NetloomError as error:
             errors.append(error)
+    try:
+        engines.remove_cgroups(lab)
+    except NetloomError as error:
+        errors.append(error)
     if errors:
         raise errors[0]
     record.remove(lab)
