@@ -1,0 +1,197 @@
+"""Scene 5: flannel under plain Docker, with two real engines.
+
+node1 192.168.17.10 has etcd, both nodes have Docker. What a user of flannel has stays as it is:
+the key and its prefix, ``/etc/sysconfig/flanneld``, ``daemon.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+import pytest
+
+from netloom.kernel import namespaces
+from netloom.lab import engines, etcd, processes, record
+from netloom.lab.documents import load_document
+from netloom.lab.host import LabHost
+from netloom.lab.lab import Lab
+from netloom.lab.waiting import wait_until
+from netloom.model.errors import Unavailable
+
+PREFIX = "/atomic.io/network"
+KEY = f"{PREFIX}/config"
+POOL = ip_network("172.20.0.0/16")
+ETCD = "http://192.168.17.10:2379"
+SYSCONFIG = f"""# Flanneld configuration options
+FLANNEL_ETCD_ENDPOINTS="{ETCD}"
+FLANNEL_ETCD_PREFIX="{PREFIX}"
+"""
+PATIENCE_S = 40.0
+#: An /etc of the host's own: the machine's below, the files of the host's upon it.
+WITH_ITS_ETC = """
+set -eu
+mount -n -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/work" /etc
+shift
+exec "$@"
+"""
+MISSING = [name for name in ("dockerd", "docker", "etcd", "etcdctl") if not shutil.which(name)]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISSING)}")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What a user sees of a backend: its part of the configuration, its device, its MTU."""
+
+    config: str
+    device: str
+    mtu: int
+
+
+BACKENDS = {
+    "udp": Backend('{ "Network": "172.20.0.0/16" }', "flannel0", 1472),
+    "vxlan": Backend(
+        '{ "Network": "172.20.0.0/16", "Backend": {"Type": "vxlan"} }', "flannel.1", 1450
+    ),
+}
+
+
+@pytest.fixture
+def lab(lab_up: Callable[..., Lab]) -> Lab:
+    """The two nodes, with etcd on the first."""
+    made = lab_up(load_document("scene5"), run_agents=False)
+    node1 = made.host("node1")
+    (member,) = etcd.plan_members([node1.underlay], record.directory(made.name))
+    inside = ["nsenter", f"--net={namespaces.path(node1.namespace)}"]
+    log = node1.home.directory / "etcd.log"
+    processes.start_detached([*inside, *member.command([member])], node1.environment, log)
+    until(lambda: "is healthy" in etcdctl(made, "endpoint", "health", check=False), "etcd")
+    return made
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    wait_until(lambda: condition() or None, deadline_s=PATIENCE_S, what=what)
+
+
+def etcdctl(lab: Lab, *words: str, check: bool = True) -> str:
+    argv = ["env", "ETCDCTL_API=3", "etcdctl", f"--endpoints={ETCD}", *words]
+    return lab.host("node1").exec(["sh", "-c", 'exec "$@" 2>&1', "sh", *argv], check=check)
+
+
+def start_flanneld(host: LabHost, sysconfig: str = SYSCONFIG) -> None:
+    """Start ``flanneld`` as its unit would, with the host's own ``/etc/sysconfig/flanneld``."""
+    own = host.home.directory / "own"
+    (own / "etc" / "sysconfig").mkdir(parents=True)
+    (own / "work").mkdir()
+    (own / "etc" / "sysconfig" / "flanneld").write_text(sysconfig)
+    environment = {k: v for k, v in host.environment.items() if k != "NETLOOM_DATASTORE"}
+    argv = [
+        *("nsenter", f"--net={namespaces.path(host.namespace)}"),
+        *("unshare", "--mount", "--propagation", "slave"),
+        *("sh", "-c", WITH_ITS_ETC, "sh", str(own)),
+        *(sys.executable, "-m", "netloom.cli.flanneld", "-ip-masq"),
+    ]
+    process = processes.start_detached(argv, environment, host.home.log)
+    assert process is not None, host.home.log.read_text()
+    record.write_json(host.home.directory / "agent.json", process.render())
+
+
+def problems(host: LabHost) -> str:
+    try:
+        return "; ".join(problem["text"] for problem in host.status()["problems"])
+    except Unavailable:
+        return ""
+
+
+def well(host: LabHost) -> bool:
+    try:
+        status = host.status()
+    except Unavailable:  # it does not listen yet
+        return False
+    return bool(status["ready"] and host.blocks() and host.home.subnet_file.exists())
+
+
+def docker(host: LabHost, *words: str) -> str:
+    return host.exec(["docker", *words]).strip()
+
+
+def container(host: LabHost, name: str) -> str:
+    """Run a container; return its address."""
+    docker(host, "run", "-d", "--init", "--name", name, engines.IMAGE, "sleep", "3600")
+    form = "{{.NetworkSettings.IPAddress}}"
+    return docker(host, "inspect", "-f", form, name)
+
+
+def ping(host: LabHost, name: str, address: str) -> str:
+    """Ping from a container of Docker's; return what ping printed."""
+    return host.exec(
+        ["docker", "exec", name, "ping", "-c", "3", "-i", "0.2", "-W", "2", address], check=False
+    )
+
+
+def device(host: LabHost, name: str) -> tuple[int, list[str]]:
+    """Return an interface's MTU and its IPv4 addresses with their length."""
+    (link,) = host.json(["ip", "-j", "-4", "address", "show", "dev", name])
+    return link["mtu"], [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"]]
+
+
+def flannel_up(lab: Lab, backend: Backend) -> None:
+    """Start both programs before the key is there, write it, wait until all is well."""
+    for host in lab.hosts:
+        start_flanneld(host)
+    for host in lab.hosts:
+        until(lambda host=host: KEY in problems(host), f"{host.name} to name the missing key")  # type: ignore[misc]
+    etcdctl(lab, "put", KEY, backend.config)
+    for host in lab.hosts:
+        until(lambda host=host: well(host), f"{host.name} to be ready")  # type: ignore[misc]
+
+
+def give_docker_the_block(host: LabHost) -> dict[str, Any]:
+    """Do what the tutorial says for Docker; return what ``daemon.json`` holds then."""
+    host.start_docker()
+    host.home.daemon_json.write_text('{"log-driver": "json-file", "max-concurrent-downloads": 2}')
+    host.exec(["netloom", "docker-opts", "--write"])
+    host.start_docker()
+    found = json.loads(host.home.daemon_json.read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("name", ["udp", "vxlan"])
+def test_containers_of_two_docker_engines_talk(lab: Lab, name: str) -> None:
+    backend = BACKENDS[name]
+    flannel_up(lab, backend)
+    for host in lab.hosts:
+        (block,) = [ip_network(each) for each in host.blocks()]
+        assert block.subnet_of(POOL)
+        first = f"{block.network_address + 1}/{block.prefixlen}"
+        # 1. The device has the block's .0.
+        mtu, (address,) = device(host, backend.device)
+        assert (mtu, ip_interface(address).ip) == (backend.mtu, block.network_address)
+        assert ip_interface(address).network in (POOL, ip_network(f"{block.network_address}/32"))
+        # 2. The block reaches Docker, whose file keeps its other keys.
+        assert host.home.subnet_file.read_text() == (
+            f"FLANNEL_NETWORK={POOL}\nFLANNEL_SUBNET={first}\n"
+            f"FLANNEL_MTU={backend.mtu}\nFLANNEL_IPMASQ=true\n"
+        )
+        assert give_docker_the_block(host) == {
+            "log-driver": "json-file",
+            "max-concurrent-downloads": 2,
+            "bip": first,
+            "mtu": backend.mtu,
+            "ip-masq": False,
+        }
+        assert device(host, "docker0")[1] == [first]
+    # 3. Containers reach each other by their own addresses.
+    one, two = lab.hosts
+    near, far = container(one, "aa"), container(two, "bb")
+    for host, address in ((one, near), (two, far)):
+        assert ip_address(address) in ip_network(host.blocks()[0])
+    assert f"mtu {backend.mtu}" in docker(one, "exec", "aa", "ip", "link", "show", "dev", "eth0")
+    assert " 0% packet loss" in ping(one, "aa", far)
+    assert " 0% packet loss" in ping(two, "bb", near)
