@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from netloom.kernel import namespaces
-from netloom.lab import engines, etcd, processes, record
+from netloom.lab import engines, etcd, processes, record, teardown
 from netloom.lab.documents import load_document
 from netloom.lab.host import LabHost
 from netloom.lab.lab import Lab
+from netloom.lab.processes import Process
 from netloom.lab.waiting import wait_until
 from netloom.model.errors import Unavailable
 
@@ -195,3 +199,52 @@ def test_containers_of_two_docker_engines_talk(lab: Lab, name: str) -> None:
     assert f"mtu {backend.mtu}" in docker(one, "exec", "aa", "ip", "link", "show", "dev", "eth0")
     assert " 0% packet loss" in ping(one, "aa", far)
     assert " 0% packet loss" in ping(two, "bb", near)
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def contained(host: LabHost) -> set[int]:
+    """Return the processes in containers of the host's engine, by their ids out here."""
+    files = CGROUPS.glob(f"**/{host.namespace}/*/cgroup.procs")
+    return {int(pid) for file in files for pid in file.read_text().split()}
+
+
+def daemons(lab: Lab) -> list[Process]:
+    """Return the lab's engines."""
+    found = []
+    for process in processes.members(lab.name):
+        with suppress(OSError):
+            if Path(f"/proc/{process.pid}/comm").read_text() == "dockerd\n":
+                found.append(process)
+    assert found
+    return found
+
+
+def remains(lab: Lab) -> list[str]:
+    """Return what there still is of a lab: processes, namespaces, mounts, groups, files."""
+    found = [str(process) for process in processes.members(lab.name)]
+    found += teardown.namespaces_of(lab.name)
+    found += [str(path) for path in CGROUPS.glob(f"**/nl-{lab.name}-*")]
+    found += [
+        line for line in Path("/proc/self/mounts").read_text().splitlines() if lab.name in line
+    ]
+    return found + [str(path) for path in [record.directory(lab.name)] if path.exists()]
+
+
+def test_an_engine_that_is_killed_takes_its_containers_along_and_leaves_nothing(lab: Lab) -> None:
+    """Whoever kills it, and when: nothing of it stays when the lab is down."""
+    host = lab.host("node1")
+    host.start_docker()
+    container(host, "aa")
+    inside = contained(host)
+    assert inside
+    for daemon in daemons(lab):
+        daemon.signal(signal.SIGKILL)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside), "the containers' end")
+    host.start_docker()  # over what the dead one left
+    docker(host, "start", "aa")
+    (sleeper, *_) = contained(host)
+    lab.down()
+    assert remains(lab) == []
+    assert not Path(f"/proc/{sleeper}").exists()

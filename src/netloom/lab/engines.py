@@ -22,13 +22,14 @@ from netloom.lab.agents import Home
 from netloom.lab.names import parse_namespace
 from netloom.lab.processes import Process
 from netloom.lab.waiting import wait_until
-from netloom.model.errors import InvalidConfig, KernelRejected, Unavailable
+from netloom.model.errors import InvalidConfig, Unavailable
 
 #: What the image that every engine has at hand is called.
 IMAGE = "busybox"
 START_PATIENCE_S = 40.0
 #: Docker gives a container ten seconds to end.
 STOP_PATIENCE_S = 40.0
+CGROUP_PATIENCE_S = 10.0
 _CGROUPS = Path("/sys/fs/cgroup")
 #: The engine's directory stays in sight below the new /run. `mount -n`: the table that it would
 #: write is in /run, too.
@@ -97,21 +98,26 @@ def stop(home: Home) -> None:
 
 
 def remove_cgroups(lab: str) -> None:
-    """Remove the control groups that a lab's engines leave; their processes have ended.
+    """Remove the control groups that a lab's engines leave; absent is well.
 
-    Raises KernelRejected when one is still in use.
+    The processes in them were killed, and may take a moment to be gone: threads of a killed engine
+    are there a little longer than its first one. Raises Unavailable naming what stays in use.
     """
     for path in [*_CGROUPS.glob("nl-*"), *_CGROUPS.glob("*/nl-*")]:
         name = parse_namespace(path.name)
-        if name is None or name.lab != lab:
-            continue
-        for folder, _, _ in os.walk(path, topdown=False):
-            try:
-                os.rmdir(folder)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise KernelRejected("remove", folder, error.errno or 0) from None
+        if name and name.lab == lab:
+            wait_until(
+                lambda path=path: _removed(path),  # type: ignore[misc]
+                deadline_s=CGROUP_PATIENCE_S,
+                what=f"the processes in {path} to be gone",
+            )
+
+
+def _removed(path: Path) -> bool:
+    for folder, _, _ in os.walk(path, topdown=False):
+        with suppress(OSError):
+            os.rmdir(folder)
+    return not path.exists()
 
 
 def _process(home: Home) -> Process | None:
