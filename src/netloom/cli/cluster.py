@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from netloom.cli.render import paint
 from netloom.cli.settings import Settings
+from netloom.core.resources.contract import Picture
 from netloom.model import keys
 from netloom.model.datastore import Compare, Delete, Put, Store, Transaction
 from netloom.model.endpoint import Endpoint
@@ -69,6 +70,11 @@ class ClusterStore:
         """The ids of the hosts whose agents run."""
         entries = self.store.list(keys.ALIVE).entries
         return frozenset(entry.key.removeprefix(keys.ALIVE) for entry in entries)
+
+    def picture(self) -> Picture:
+        """Return what resources are shown of."""
+        cluster = self.cluster  # reading it fills the revisions
+        return Picture(cluster, self.endpoints, self._revisions)
 
     def unchanged(self, *wanted: str) -> list[Compare]:
         """Return the conditions that ``wanted`` keys are as they were when we read them."""

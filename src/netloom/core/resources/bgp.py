@@ -132,27 +132,9 @@ def parse_peer(resource: Resource) -> BgpPeer:
     fields = Fields(resource.spec, "spec")
     node = fields.take_str("node")
     node_selector = take_selector(fields, "nodeSelector")
-    if node and node_selector:
-        raise both(fields, "node", "nodeSelector")
     address, port = take_address_and_port(fields, "peerIP")
     peer_selector = take_selector(fields, "peerSelector")
-    if (address is None) == (peer_selector is None):
-        if address is not None:
-            raise both(fields, "peerIP", "peerSelector")
-        raise InvalidConfig(
-            f"{fields.path('peerIP')}: missing",
-            field=fields.path("peerIP"),
-            hint="say whom to peer with: peerIP and asNumber, or peerSelector",
-        )
     as_number = take_as(fields, "asNumber")
-    if address is not None and as_number is None:
-        raise InvalidConfig(
-            f"{fields.path('asNumber')}: missing",
-            field=fields.path("asNumber"),
-            hint=f"say in which AS {address} is",
-        )
-    if peer_selector is not None and as_number is not None:
-        raise both(fields, "asNumber", "peerSelector")
     keep = fields.take_bool("keepOriginalNextHop", False)
     mode = take_word(fields, "nextHopMode", ("Auto", "Self", "Keep"))
     parsed = BgpPeer(
@@ -179,7 +161,30 @@ def parse_peer(resource: Resource) -> BgpPeer:
         take_unused(fields, _PEER_UNUSED),
     )
     fields.done()
+    _check_sides(parsed, fields)
     return parsed
+
+
+def _check_sides(peer: BgpPeer, fields: Fields) -> None:
+    """Refuse a peer that does not say who the two sides of its sessions are, or says it twice."""
+    if peer.node and peer.node_selector:
+        raise both(fields, "node", "nodeSelector")
+    if peer.address is not None and peer.peer_selector is not None:
+        raise both(fields, "peerIP", "peerSelector")
+    if peer.peer_selector is not None and peer.as_number is not None:
+        raise both(fields, "asNumber", "peerSelector")
+    if peer.address is None and peer.peer_selector is None:
+        raise InvalidConfig(
+            f"{fields.path('peerIP')}: missing",
+            field=fields.path("peerIP"),
+            hint="say whom to peer with: peerIP and asNumber, or peerSelector",
+        )
+    if peer.address is not None and peer.as_number is None:
+        raise InvalidConfig(
+            f"{fields.path('asNumber')}: missing",
+            field=fields.path("asNumber"),
+            hint=f"say in which AS {peer.address} is",
+        )
 
 
 def parse_node(spec: Mapping[str, Any]) -> NodeBgp:

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from netloom.core.resources import bgp, bgp_filter
+from collections.abc import Callable
+
+from netloom.core.resources import bgp, bgp_filter, endpoints, felix
 from netloom.core.resources.contract import Kind
+from netloom.core.resources.documents import Documents
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import nearest
+from netloom.model.resource import Resource
+
+
+def _document(
+    name: str,
+    plural: str,
+    check: Callable[[Resource], tuple[str, ...]],
+    *aliases: str,
+    namespaced: bool = False,
+) -> Kind:
+    return Kind(name, plural, check, Documents(name), aliases, namespaced)
+
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("BGPConfiguration", "bgpConfigurations", bgp.check_configuration, ("bgpconfig",)),
-        Kind("BGPPeer", "bgpPeers", bgp.check_peer),
-        Kind("BGPFilter", "bgpFilters", bgp_filter.check_filter),
+        _document("BGPConfiguration", "bgpConfigurations", bgp.check_configuration, "bgpconfig"),
+        _document("BGPPeer", "bgpPeers", bgp.check_peer),
+        _document("BGPFilter", "bgpFilters", bgp_filter.check_filter),
+        _document("HostEndpoint", "hostEndpoints", endpoints.check_host_endpoint, "hep", "heps"),
+        _document(
+            "NetworkSet", "networkSets", endpoints.check_network_set, "netset", namespaced=True
+        ),
+        _document("GlobalNetworkSet", "globalNetworkSets", endpoints.check_network_set),
+        _document("FelixConfiguration", "felixConfigurations", felix.check, "felixconfig"),
     )
 }
 

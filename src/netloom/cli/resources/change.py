@@ -1,0 +1,180 @@
+"""``netloom apply``, ``create``, ``replace``, ``delete``: resources from files, all or none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import click
+
+from netloom.cli.cluster import opened
+from netloom.cli.options import with_settings
+from netloom.cli.resources import files
+from netloom.cli.resources.editor import Editor
+from netloom.cli.resources.files import Document
+from netloom.cli.resources.get import namespace_option
+from netloom.cli.settings import Settings
+from netloom.core.resources.table import kind_called
+from netloom.model.errors import InvalidConfig
+
+from_files = click.option(
+    "-f",
+    "--filename",
+    "filenames",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="A file or folder, '-' for standard input; may be repeated.",
+)
+recursive_option = click.option("-R", "--recursive", is_flag=True, help="Also folders in folders.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Check all, write nothing.")
+
+
+@click.command(epilog="Example: netloom apply -f peers.yaml")
+@from_files
+@recursive_option
+@dry_run_option
+@namespace_option
+@with_settings("datastore")
+def apply(
+    filenames: Sequence[str], recursive: bool, dry_run: bool, namespace: str, settings: Settings
+) -> None:
+    """Make the resources in files true: create what is not there, replace what is."""
+    _change(
+        "applied",
+        files.read(filenames, namespace=namespace, recursive=recursive),
+        dry_run,
+        settings,
+    )
+
+
+@click.command(epilog="Example: netloom create -f pool.yaml")
+@from_files
+@recursive_option
+@click.option("--skip-exists", is_flag=True, help="Leave alone those that exist.")
+@dry_run_option
+@namespace_option
+@with_settings("datastore")
+def create(
+    *,
+    filenames: Sequence[str],
+    recursive: bool,
+    skip_exists: bool,
+    dry_run: bool,
+    namespace: str,
+    settings: Settings,
+) -> None:
+    """Create the resources in files; refused when one exists."""
+    documents = files.read(filenames, namespace=namespace, recursive=recursive)
+    _change("created", documents, dry_run, settings, skip=skip_exists)
+
+
+@click.command(
+    epilog="Example: netloom get bgppeer tor -o yaml > tor.yaml; netloom replace -f tor.yaml"
+)
+@from_files
+@recursive_option
+@dry_run_option
+@namespace_option
+@with_settings("datastore")
+def replace(
+    filenames: Sequence[str], recursive: bool, dry_run: bool, namespace: str, settings: Settings
+) -> None:
+    """Replace resources by those in files; refused when one does not exist."""
+    _change(
+        "replaced",
+        files.read(filenames, namespace=namespace, recursive=recursive),
+        dry_run,
+        settings,
+    )
+
+
+@click.command(epilog="Example: netloom delete bgppeer rack1-tor")
+@click.argument("kind", required=False)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "-f", "--filename", "filenames", multiple=True, metavar="FILE", help="Those named in it."
+)
+@recursive_option
+@click.option("--skip-not-exists", is_flag=True, help="Absent is well.")
+@dry_run_option
+@namespace_option
+@with_settings("datastore")
+def delete(
+    *,
+    kind: str | None,
+    names: tuple[str, ...],
+    filenames: tuple[str, ...],
+    recursive: bool,
+    skip_not_exists: bool,
+    dry_run: bool,
+    namespace: str,
+    settings: Settings,
+) -> None:
+    """Delete resources by kind and name, or those that files name."""
+    if bool(kind) == bool(filenames) or (kind and not names):
+        raise click.UsageError("say a kind and a name, or -f FILE")
+    if kind:
+        known = kind_called(kind)
+        inside = (namespace or files.DEFAULT_NAMESPACE) if known.namespaced else ""
+        doomed = [(known, inside, name, 0) for name in names]
+    else:
+        documents = files.read(filenames, namespace=namespace, recursive=recursive)
+        doomed = [(d.kind, d.resource.namespace, d.resource.name, d.version) for d in documents]
+    with opened(settings) as store:
+        editor = Editor(store)
+        for each, inside, name, version in doomed:
+            if skip_not_exists and editor.find(each, inside, name) is None:
+                continue
+            editor.delete(each, inside, name, version)
+        _finish(editor, "deleted", dry_run)
+
+
+def _change(
+    done: str, documents: list[Document], dry_run: bool, settings: Settings, skip: bool = False
+) -> None:
+    _refuse_twice(documents)
+    with opened(settings, create=not dry_run and done != "replaced") as store:
+        editor = Editor(store)
+        act = {"applied": editor.apply, "created": editor.create, "replaced": editor.replace}[done]
+        for document in documents:
+            resource = document.resource
+            if skip and editor.find(document.kind, resource.namespace, resource.name):
+                continue
+            act(document)
+        _finish(editor, done, dry_run)
+
+
+def _finish(editor: Editor, done: str, dry_run: bool) -> None:
+    if not dry_run:
+        editor.commit()
+    for note in editor.notes:
+        click.echo(f"note: {note}", err=True)
+    kinds = Counter(resource.kind for resource in editor.changed)
+    if not kinds:
+        click.echo("Nothing to do")
+    for kind, count in kinds.items():
+        click.echo(
+            f"{count} '{kind}' resource(s) would be {done}; nothing was written"
+            if dry_run
+            else f"Successfully {done} {count} '{kind}' resource(s)"
+        )
+
+
+def _refuse_twice(documents: Sequence[Document]) -> None:
+    """Refuse two documents of one resource: which of them is meant?"""
+    seen: dict[tuple[str, str, str], Document] = {}
+    for document in documents:
+        identity = document.resource.identity
+        if identity in seen:
+            first = seen[identity]
+            raise document.located(
+                InvalidConfig(
+                    f"metadata.name: {document.kind.name}({document.resource.name}) stands in "
+                    f"{first.place}:{first.lines.get('', 0)} as well",
+                    field="metadata.name",
+                    value=document.resource.name,
+                    hint="leave one of them out",
+                )
+            )
+        seen[identity] = document

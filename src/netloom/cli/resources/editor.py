@@ -1,0 +1,136 @@
+"""Changing resources: all of a call's documents are checked, then written at once, or none is."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from netloom.cli.cluster import ClusterStore
+from netloom.cli.resources.files import Document
+from netloom.core.resources.contract import Kind, Operation
+from netloom.model.datastore import Batch, Entry, Event, Put
+from netloom.model.errors import Conflict, InvalidConfig
+from netloom.model.resource import Resource
+from netloom.reconcile import cluster as fold
+
+
+@dataclass
+class Editor:
+    """Gathers changes on what the store said; each sees the ones before it.
+
+    :meth:`commit` does them all in one transaction, which fails when anything that was looked at
+    changed meanwhile.
+    """
+
+    store: ClusterStore
+    changed: list[Resource] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.picture = self.store.picture()
+        self._operations: dict[str, Operation] = {}
+        self._seen: set[str] = set()
+
+    def find(self, kind: Kind, namespace: str, name: str) -> Resource | None:
+        """Return a resource as it stands after the changes so far."""
+        return kind.find(self.picture, namespace, name)
+
+    def create(self, document: Document) -> None:
+        """Add a resource. Raises Conflict when it is there."""
+        known = self._known(document)
+        if known is not None:
+            raise Conflict(
+                f"{_title(known)} exists already",
+                hint="change it with `netloom replace` or `netloom apply`",
+            )
+        self._write(document, None)
+
+    def replace(self, document: Document) -> None:
+        """Write a resource over one that is there. Raises InvalidConfig when there is none."""
+        known = self._known(document)
+        if known is None:
+            raise missing(document.kind, document.resource.namespace, document.resource.name)
+        self._write(document, known)
+
+    def apply(self, document: Document) -> None:
+        """Write a resource, whether it is there or not."""
+        self._write(document, self._known(document))
+
+    def delete(self, kind: Kind, namespace: str, name: str, version: int = 0) -> None:
+        """Take a resource away. Raises InvalidConfig when there is none."""
+        known = kind.find(self.picture, namespace, name)
+        if known is None:
+            raise missing(kind, namespace, name)
+        self._compare(kind, known, version)
+        self._do(kind.keeping.removed(self.picture, known))
+        self.changed.append(known)
+
+    def commit(self) -> None:
+        """Write all changes at once. Raises Conflict when somebody was quicker."""
+        operations = list(self._operations.values())
+        if operations:
+            touched = sorted(self._seen | set(self._operations))
+            self.store.commit(operations, self.store.unchanged(*touched))
+
+    def _known(self, document: Document) -> Resource | None:
+        resource = document.resource
+        return document.kind.find(self.picture, resource.namespace, resource.name)
+
+    def _write(self, document: Document, known: Resource | None) -> None:
+        kind, resource = document.kind, document.resource
+        try:
+            if known is not None:
+                self._compare(kind, known, document.version)
+                resource = replace(resource, uid=known.uid, created=known.created)
+            else:
+                now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                resource = replace(resource, uid=str(uuid.uuid4()), created=now)
+            ignored = kind.whole(resource)
+            operations = kind.keeping.written(self.picture, resource)
+        except InvalidConfig as error:
+            raise document.located(error) from None
+        self._seen.update(kind.keeping.keys(self.picture, resource))
+        self._do(operations)
+        self.changed.append(resource)
+        self.notes += [f"{_title(resource)}: {path} has no effect here" for path in ignored]
+
+    def _compare(self, kind: Kind, known: Resource, asked: int) -> None:
+        self._seen.update(kind.keeping.keys(self.picture, known))
+        version = kind.version(self.picture, known)
+        if asked and asked != version:
+            raise Conflict(
+                f"{_title(known)}: it is at resourceVersion {version}, not {asked}: somebody has "
+                "changed it since",
+                hint="look at it again, or leave out metadata.resourceVersion to write over it",
+            )
+
+    def _do(self, operations: Iterable[Operation]) -> None:
+        """Note the operations and see the cluster as it will be."""
+        events = []
+        for operation in operations:
+            self._operations[operation.key] = operation
+            entry = (
+                Entry(operation.key, operation.value, 0, 0) if isinstance(operation, Put) else None
+            )
+            events.append(Event(operation.key, entry))
+        cluster = self.picture.cluster
+        batch = Batch(cluster.revision, tuple(events))
+        self.picture = replace(self.picture, cluster=fold.fold(cluster, batch))
+
+
+def missing(kind: Kind, namespace: str, name: str) -> InvalidConfig:
+    """Return the error of a resource that is not there."""
+    inside = f"{namespace}/" if namespace else ""
+    return InvalidConfig(
+        f"resource does not exist: {kind.name}({inside}{name})",
+        field="metadata.name",
+        value=name,
+        hint=f"`netloom get {kind.plural}` lists those that do",
+    )
+
+
+def _title(resource: Resource) -> str:
+    inside = f"{resource.namespace}/" if resource.namespace else ""
+    return f"{resource.kind}({inside}{resource.name})"

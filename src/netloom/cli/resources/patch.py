@@ -1,0 +1,134 @@
+"""``netloom patch`` and ``netloom label``: a part of one resource."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+import yaml
+
+from netloom.cli.cluster import opened
+from netloom.cli.options import with_settings
+from netloom.cli.resources import files
+from netloom.cli.resources.editor import Editor, missing
+from netloom.cli.resources.get import namespace_option
+from netloom.cli.settings import Settings
+from netloom.core.resources.table import kind_called
+from netloom.model.errors import Conflict, InvalidConfig
+
+
+@click.command(epilog='Example: netloom patch bgppeer tor -p \'{"spec": {"asNumber": 64513}}\'')
+@click.argument("kind")
+@click.argument("name")
+@click.option("-p", "--patch", "text", required=True, metavar="JSON", help="As JSON or YAML.")
+@click.option(
+    "-t",
+    "--type",
+    "form",
+    default="strategic",
+    show_default=True,
+    type=click.Choice(("strategic", "merge")),
+    help="Both merge (RFC 7396).",
+)
+@namespace_option
+@with_settings("datastore")
+def patch(kind: str, name: str, text: str, form: str, namespace: str, settings: Settings) -> None:
+    """Merge a patch into a resource: objects are merged, null removes, all else replaces."""
+    try:
+        change = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidConfig(f"patch: {error}", field="patch", value=text) from None
+    if not isinstance(change, dict):
+        raise InvalidConfig(
+            f"patch: {text!r} is not an object",
+            field="patch",
+            value=text,
+            hint='e.g. \'{"spec": {"asNumber": 64513}}\'',
+        )
+    _edit(kind, name, namespace, settings, lambda data: merged(data, change))
+    click.echo(f"Successfully patched 1 '{kind_called(kind).name}' resource")
+
+
+@click.command(epilog="Example: netloom label node h1 rack=7; netloom label node h1 rack --remove")
+@click.argument("kind")
+@click.argument("name")
+@click.argument("labels", nargs=-1, required=True, metavar="KEY=VALUE...|KEY...")
+@click.option("--overwrite", is_flag=True, help="Also where the label has another value.")
+@click.option("--remove", is_flag=True, help="Take the labels away.")
+@namespace_option
+@with_settings("datastore")
+def label(
+    *,
+    kind: str,
+    name: str,
+    labels: tuple[str, ...],
+    overwrite: bool,
+    remove: bool,
+    namespace: str,
+    settings: Settings,
+) -> None:
+    """Give labels to a resource, or take them away."""
+
+    def change(data: dict[str, Any]) -> dict[str, Any]:
+        present: dict[str, str] = data["metadata"].setdefault("labels", {})
+        for text in labels:
+            key, sign, value = text.partition("=")
+            if remove:
+                present.pop(key, None)
+            elif not sign:
+                raise InvalidConfig(
+                    f"labels: {text!r} is not key=value",
+                    field="labels",
+                    value=text,
+                    hint="write rack=7, or add --remove",
+                )
+            elif present.get(key, value) != value and not overwrite:
+                raise Conflict(
+                    f"label {key} is {present[key]!r} already",
+                    hint="add --overwrite to change it",
+                )
+            else:
+                present[key] = value
+        return data
+
+    _edit(kind, name, namespace, settings, change)
+    done = "removed" if remove else "set"
+    plural = "label" if len(labels) == 1 else "labels"
+    click.echo(
+        f"Successfully {done} {plural} {', '.join(labels)} on {kind_called(kind).name}({name})"
+    )
+
+
+def merged(target: Any, change: Any) -> Any:
+    """Return ``target`` with ``change`` merged in, as RFC 7396 says."""
+    if not isinstance(change, dict):
+        return change
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in change.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merged(result.get(key), value)
+    return result
+
+
+def _edit(kind: str, name: str, namespace: str, settings: Settings, change: Any) -> None:
+    known = kind_called(kind)
+    inside = (namespace or files.DEFAULT_NAMESPACE) if known.namespaced else ""
+    with opened(settings) as store:
+        editor = Editor(store)
+        found = editor.find(known, inside, name)
+        if found is None:
+            raise missing(known, inside, name)
+        data = json.loads(json.dumps(found.render()))
+        wanted = files.document(change(data), "", {})
+        if wanted.resource.identity != found.identity:
+            raise InvalidConfig(
+                "metadata.name: a resource keeps its kind and name",
+                field="metadata.name",
+                value=wanted.resource.name,
+                hint="create another one",
+            )
+        editor.replace(wanted)
+        editor.commit()

@@ -1,0 +1,64 @@
+"""HostEndpoint, NetworkSet and GlobalNetworkSet: what rules of policy name.
+
+They are checked, kept and shown; what they do comes with the choice ``policy``.
+"""
+
+from __future__ import annotations
+
+from netloom.core.resources.values import take_text
+from netloom.model.addr import parse_address, parse_network
+from netloom.model.errors import InvalidConfig
+from netloom.model.fields import Fields, nearest
+from netloom.model.resource import Resource
+
+PROTOCOLS = ("TCP", "UDP", "SCTP")
+
+
+def check_host_endpoint(resource: Resource) -> tuple[str, ...]:
+    """Check ``{node, interfaceName, expectedIPs, profiles, ports}``."""
+    fields = Fields(resource.spec, "spec")
+    take_text(fields.take_required("node"), fields.path("node"))
+    interface = fields.take_str("interfaceName")
+    addresses = fields.take_list("expectedIPs")
+    for i, address in enumerate(addresses):
+        parse_address(address, fields.path(f"expectedIPs[{i}]"))
+    if not interface and not addresses:
+        raise InvalidConfig(
+            f"{fields.path('interfaceName')}: missing",
+            field=fields.path("interfaceName"),
+            hint="name the interface, '*' for all of them, or its addresses in expectedIPs",
+        )
+    for i, profile in enumerate(fields.take_list("profiles")):
+        take_text(profile, fields.path(f"profiles[{i}]"))
+    for i, port in enumerate(fields.take_list("ports")):
+        _check_port(Fields(port, fields.path(f"ports[{i}]")))
+    fields.done()
+    return ()
+
+
+def check_network_set(resource: Resource) -> tuple[str, ...]:
+    """Check ``{nets}``: CIDRs and single addresses of both families."""
+    fields = Fields(resource.spec, "spec")
+    for i, net in enumerate(fields.take_list("nets")):
+        where = fields.path(f"nets[{i}]")
+        if isinstance(net, str) and "/" not in net:
+            parse_address(net, where)
+        else:
+            parse_network(net, where)
+    fields.done()
+    return ()
+
+
+def _check_port(fields: Fields) -> None:
+    take_text(fields.take_required("name"), fields.path("name"))
+    port = fields.take_required("port")
+    Fields({"port": port}, fields.where).take_int("port", 0, 1, 65535)
+    protocol = fields.take_required("protocol")
+    fields.done()
+    if not isinstance(protocol, int) and str(protocol).upper() not in PROTOCOLS:
+        raise InvalidConfig(
+            f"{fields.path('protocol')}: {protocol!r} is no protocol with ports",
+            field=fields.path("protocol"),
+            value=protocol,
+            hint=nearest(str(protocol), PROTOCOLS),
+        )

@@ -1,0 +1,228 @@
+"""The verbs on resources, on a real store: what calicoctl's users type, and what goes wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Netloom = Callable[..., Any]
+
+PEER = """\
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata:
+  name: tor
+spec:
+  peerIP: 192.0.2.1
+  asNumber: 64513
+"""
+TWO = f"""\
+{PEER}---
+apiVersion: projectcalico.org/v3
+kind: NetworkSet
+metadata: {{name: shop}}
+spec: {{nets: [10.0.0.0/8, 192.0.2.1]}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[str], str]:
+    def write(text: str) -> str:
+        path = tmp_path / "resources.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_what_was_applied_is_got_and_applied_again(
+    netloom: Netloom, file: Callable[[str], str]
+) -> None:
+    said = netloom("apply", "-f", file(TWO))
+    assert said.out.splitlines() == [
+        "Successfully applied 1 'BGPPeer' resource(s)",
+        "Successfully applied 1 'NetworkSet' resource(s)",
+    ]
+    got = netloom("get", "bgppeer", "tor", "-o", "yaml").out
+    assert netloom("apply", "-f", file(got)).code == 0
+    again = netloom("get", "bgppeer", "tor", "-o", "json").data
+    assert again["spec"] == {"peerIP": "192.0.2.1", "asNumber": 64513}
+    assert again["metadata"]["uid"] in got
+
+
+def test_the_table_is_that_of_a_tabwriter(netloom: Netloom, file: Callable[[str], str]) -> None:
+    netloom("apply", "-f", file(TWO))
+    assert netloom("get", "bgppeers").out == (
+        "NAME   PEERIP      NODE       ASN     \ntor    192.0.2.1   (global)   64513   \n\n"
+    )
+    assert netloom("get", "networkset", "-o", "wide").out == (
+        "NAMESPACE   NAME   NETS                   \ndefault     shop   10.0.0.0/8,192.0.2.1   \n\n"
+    )
+    assert netloom("get", "bgppeers", "-o", "custom-columns=ASN,NAME").out == (
+        "ASN     NAME   \n64513   tor    \n\n"
+    )
+    assert netloom("get", "bgpfilters").out.split() == [
+        "NAME",
+        "NUMEXPORTV4",
+        "NUMIMPORTV4",
+        "NUMEXPORTV6",
+        "NUMIMPORTV6",
+    ]
+
+
+def test_of_several_documents_none_is_written_when_one_is_wrong(
+    netloom: Netloom, file: Callable[[str], str]
+) -> None:
+    said = netloom("apply", "-f", file(TWO.replace("10.0.0.0/8", "10.0.0.1/8")))
+    assert said.code == 3
+    assert ":12: spec.nets[0]: '10.0.0.1/8'" in said.err
+    assert "did you mean 10.0.0.0/8?" in said.err
+    netloom("create", "-f", file(PEER.replace("tor", "other")))
+    assert "tor" not in netloom("get", "bgppeers").out.replace("other", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (PEER.replace("64513", "4294967296"), 7, "is not an AS number"),
+        (PEER.replace("peerIP", "peerIp"), 6, "did you mean 'peerIP'?"),
+        (PEER.replace("BGPPeer", "BGPPeers"), 2, "did you mean 'BGPPeer'?"),
+        (PEER.replace("/v3", "/v4"), 1, "projectcalico.org/v3"),
+        (PEER.replace("name: tor", "name: To_r"), 4, "is not a valid name"),
+        (PEER.replace("  asNumber: 64513", ""), 5, "say in which AS 192.0.2.1 is"),
+        (PEER.replace("spec:", "spec: 7\nspek:"), 5, "is not an object"),
+        (PEER + "---\n" + PEER, 12, "stands in"),
+    ],
+)
+def test_an_error_names_line_field_and_remedy(
+    netloom: Netloom, file: Callable[[str], str], text: str, line: int, words: str
+) -> None:
+    said = netloom("apply", "-f", file(text))
+    assert said.code == 3
+    assert f"resources.yaml:{line}:" in said.err
+    assert words in said.err
+
+
+def test_what_only_looks_like_a_number_stays_a_text(
+    netloom: Netloom, file: Callable[[str], str]
+) -> None:
+    """YAML 1.1 reads 65001:10 as a number of minutes; the tools of Kubernetes do not."""
+    text = """\
+apiVersion: projectcalico.org/v3
+kind: BGPConfiguration
+metadata: {name: default}
+spec:
+  communities: [{name: blue, value: 65001:10}]
+"""
+    assert netloom("apply", "-f", file(text)).code == 0
+    got = netloom("get", "bgpconfig", "default", "-o", "json").data
+    assert got["spec"]["communities"] == [{"name": "blue", "value": "65001:10"}]
+
+
+def test_a_replacement_of_an_old_version_is_refused(
+    netloom: Netloom, file: Callable[[str], str]
+) -> None:
+    netloom("apply", "-f", file(PEER))
+    old = netloom("get", "bgppeer", "tor", "-o", "yaml").out
+    assert netloom("replace", "-f", file(old.replace("64513", "64514"))).code == 0
+    said = netloom("replace", "-f", file(old.replace("64513", "64515")))
+    assert said.code == 4
+    assert "somebody has changed it since" in said.err
+    assert netloom("get", "bgppeer", "tor", "-o", "json").data["spec"]["asNumber"] == 64514
+
+
+def test_create_wants_it_absent_and_replace_wants_it_there(
+    netloom: Netloom, file: Callable[[str], str]
+) -> None:
+    netloom("create", "-f", file(TWO))
+    assert netloom("create", "-f", file(PEER)).code == 4
+    assert netloom("create", "--skip-exists", "-f", file(PEER)).out == "Nothing to do\n"
+    said = netloom("replace", "-f", file(PEER.replace("tor", "spine")))
+    assert (said.code, "does not exist: BGPPeer(spine)" in said.err) == (3, True)
+
+
+def test_a_patch_is_merged_and_checked(netloom: Netloom, file: Callable[[str], str]) -> None:
+    netloom("apply", "-f", file(PEER))
+    assert netloom("patch", "bgppeer", "tor", "-p", '{"spec": {"asNumber": 64514}}').code == 0
+    assert netloom("patch", "bgppeer", "tor", "-p", '{"spec": {"asNumber": 0}}').code == 3
+    assert netloom("patch", "bgppeer", "tor", "-p", '{"metadata": {"name": "x"}}').code == 3
+    assert netloom("patch", "bgppeer", "tor", "-p", "[]").code == 3
+    assert netloom("get", "bgppeer", "tor", "-o", "json").data["spec"] == {
+        "peerIP": "192.0.2.1",
+        "asNumber": 64514,
+    }
+
+
+def test_labels_are_set_kept_and_removed(netloom: Netloom, file: Callable[[str], str]) -> None:
+    netloom("apply", "-f", file(PEER))
+    assert netloom("label", "bgppeer", "tor", "rack=1", "row=b").code == 0
+    assert netloom("label", "bgppeer", "tor", "rack=2").code == 4
+    assert netloom("label", "bgppeer", "tor", "rack=2", "--overwrite").code == 0
+    assert netloom("label", "bgppeer", "tor", "row", "--remove").code == 0
+    got = netloom("get", "bgppeer", "tor", "-o", "json").data
+    assert got["metadata"]["labels"] == {"rack": "2"}
+
+
+def test_delete_says_what_is_not_there(netloom: Netloom, file: Callable[[str], str]) -> None:
+    netloom("apply", "-f", file(TWO))
+    assert netloom("delete", "bgppeer", "tor", "nobody").code == 3
+    assert netloom("get", "bgppeer", "tor").code == 0, "nothing is half done"
+    assert netloom("delete", "-f", file(TWO)).code == 0
+    assert netloom("delete", "bgppeer", "tor").code == 3
+    assert netloom("delete", "--skip-not-exists", "bgppeer", "tor").code == 0
+
+
+def test_a_dry_run_checks_and_writes_nothing(
+    netloom: Netloom, file: Callable[[str], str], tmp_path: Path
+) -> None:
+    assert netloom("apply", "--dry-run", "-f", file(PEER)).code == 6, "there is no store to ask"
+    assert not (tmp_path / "cluster.db").exists()
+    netloom("apply", "-f", file(PEER.replace("tor", "spine")))
+    assert "would be applied" in netloom("apply", "--dry-run", "-f", file(PEER)).out
+    assert netloom("get", "bgppeer", "tor").code == 3
+
+
+def test_what_has_no_effect_is_said_to_who_writes_it(
+    netloom: Netloom, file: Callable[[str], str]
+) -> None:
+    text = """\
+apiVersion: projectcalico.org/v3
+kind: FelixConfiguration
+metadata: {name: default}
+spec: {bpfEnabled: true, ipipEnabled: true}
+"""
+    said = netloom("apply", "-f", file(text))
+    assert said.code == 0
+    assert said.err == "note: FelixConfiguration(default): spec.bpfEnabled has no effect here\n"
+
+
+def test_documents_come_from_standard_input_and_from_lists(
+    netloom: Netloom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [
+        {
+            "apiVersion": "projectcalico.org/v3",
+            "kind": "BGPPeer",
+            "metadata": {"name": n},
+            "spec": {"peerSelector": "has(rr)"},
+        }
+        for n in ("a", "b")
+    ]
+    listed = json.dumps({"kind": "List", "apiVersion": "v1", "items": items})
+    monkeypatch.setattr("sys.stdin", io.StringIO(listed))
+    assert "applied 2 'BGPPeer'" in netloom("apply", "-f", "-").out
+
+
+@pytest.mark.parametrize("form", ["jsn", "go-template={{.}}", "custom-columns=NAME,ASM"])
+def test_an_unknown_form_of_output_is_refused(
+    netloom: Netloom, file: Callable[[str], str], form: str
+) -> None:
+    netloom("apply", "-f", file(PEER))
+    said = netloom("get", "bgppeers", "-o", form)
+    assert said.code == 3
+    assert "hint:" in said.err
