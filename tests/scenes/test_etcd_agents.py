@@ -9,25 +9,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.scenes.etcd_lab import (
+    BLACK_HOLE,
+    PATIENCE_S,
+    entries,
+    etcdctl,
+    in_step,
+    leader,
+    owners,
+    pings,
+    restore,
+    state,
+    values,
+)
 
-from netloom.lab import etcd, wiring
+from netloom.lab import etcd
 from netloom.lab.documents import default_document
-from netloom.lab.host import LabHost
 from netloom.lab.lab import Lab
 from netloom.lab.processes import myself
-from netloom.lab.traffic import Pings
 from netloom.lab.waiting import wait_until
-from netloom.model.datastore import Entry
 from netloom.model.keys import BLOCKS, CLUSTER, HOSTS, alive_key
 
 pytestmark = pytest.mark.skipif(not shutil.which("etcd"), reason="etcd-server is not installed")
-PATIENCE_S = 60.0
-_BLACK_HOLE = """
-table inet hole {
-  chain in { type filter hook input priority -300; tcp sport 2379 drop; }
-  chain out { type filter hook output priority -300; tcp dport 2379 drop; }
-}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -48,82 +51,6 @@ def lab(standing: Lab) -> Iterator[Lab]:
         host.exec(["nft", "delete", "table", "inet", "hole"], check=False)
     etcd.start(standing.name)
     in_step(standing)
-
-
-def in_step(lab: Lab) -> None:
-    """Wait until each agent is connected, ready, and its kernel holds the newest revision."""
-    for host in lab.hosts:
-        wait_until(
-            lambda host=host: state(host) == "connected" and host.status()["ready"],  # type: ignore[misc]
-            deadline_s=PATIENCE_S,
-            what=f"{host.name} to be connected and ready",
-        )
-    lab.settle(PATIENCE_S)
-    for host in lab.hosts:
-        wait_until(
-            lambda host=host: not host.json(["netloom", "plan", "-o", "json"])["changes"],  # type: ignore[misc]
-            deadline_s=PATIENCE_S,
-            what=f"{host.name} to have nothing to do",
-        )
-
-
-def state(host: LabHost) -> str:
-    return str(host.status()["store"]["state"])
-
-
-def pings(lab: Lab) -> Pings:
-    a, b = lab.host("h1").container("a"), lab.host("h2").container("b")
-    return Pings(a, b.address, 0.01)
-
-
-def entries(lab: Lab, prefix: str) -> dict[str, Entry]:
-    store = lab.store()
-    try:
-        return {entry.key: entry for entry in store.list(prefix).entries}
-    finally:
-        store.close()
-
-
-def values(lab: Lab, prefix: str) -> dict[str, bytes]:
-    return {key: entry.value for key, entry in entries(lab, prefix).items()}
-
-
-def etcdctl(lab: Lab, member: etcd.Member, *arguments: str) -> str:
-    """Run etcdctl at a member's place, as an operator would."""
-    netns = wiring.namespace(lab.name, member.name)
-    return subprocess.run(
-        ["ip", "netns", "exec", netns, "etcdctl", "--endpoints", member.endpoint, *arguments],
-        env={"ETCDCTL_API": "3", "PATH": "/usr/bin:/usr/sbin:/sbin"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-
-
-def restore(lab: Lab, snapshot: Path) -> None:
-    """Put a snapshot in the place of all members' data, as after a disaster."""
-    members = etcd.members(lab.name)
-    etcd.kill(lab.name)
-    for member in members:
-        shutil.rmtree(member.data)
-        etcdctl(
-            lab, member, "snapshot", "restore", str(snapshot),
-            "--name", member.name, "--data-dir", str(member.data),
-            "--initial-cluster", etcd.initial_cluster(members),
-            "--initial-cluster-token", "netloom",
-            "--initial-advertise-peer-urls", member.peer_url,
-        )  # fmt: skip
-    etcd.start(lab.name)
-
-
-def leader(lab: Lab) -> str:
-    """Return the name of the member that leads."""
-    for member in etcd.members(lab.name):
-        done = etcdctl(lab, member, "endpoint", "status", "-w", "json")
-        status = json.loads(done)[0]["Status"]
-        if status["leader"] == status["header"]["member_id"]:
-            return member.name
-    raise AssertionError("nobody leads")
 
 
 def test_a_killed_leader_is_not_noticed_by_containers(lab: Lab) -> None:
@@ -172,7 +99,7 @@ def test_a_black_hole_between_an_agent_and_etcd_is_noticed_and_survived(lab: Lab
     """No connection is reset, so only silence tells; the other host does not notice at all."""
     h1 = lab.host("h1")
     with pings(lab) as running:
-        subprocess.run(h1.command(["nft", "-f", "-"]), input=_BLACK_HOLE, text=True, check=True)
+        subprocess.run(h1.command(["nft", "-f", "-"]), input=BLACK_HOLE, text=True, check=True)
         wait_until(lambda: state(h1) == "away", deadline_s=PATIENCE_S, what="h1 to notice")
         assert state(lab.host("h2")) == "connected"
         assert h1.run("in-the-dark").pings(lab.host("h2").container("b").address)
@@ -279,8 +206,3 @@ def test_a_snapshot_of_before_the_hosts_came_gives_each_its_own_block_again(
         wait_until(lambda: owners(lab) == blocks, deadline_s=PATIENCE_S, what="the same blocks")
         in_step(lab)
     assert running.lost == 0
-
-
-def owners(lab: Lab) -> dict[str, str]:
-    """Return who holds which block."""
-    return {key: json.loads(value)["host"] for key, value in values(lab, BLOCKS).items()}
