@@ -82,6 +82,16 @@ def test_1_every_host_has_a_24_of_its_own_and_the_datastore_says_which(lab: Lab)
         assert host.blocks() == [str(blocks[host.name])]
 
 
+def test_1_subnet_env_tells_container_engines_of_the_block(lab: Lab) -> None:
+    """The four lines that flannel's plugin and scripts read; the MTU is what a container has."""
+    for host in lab.hosts:
+        gateway = f"{blocks_of(lab)[host.name].network_address + 1}/24"
+        assert host.exec(["sh", "-c", 'cat "$NETLOOM_SUBNET_FILE"']) == (
+            f"FLANNEL_NETWORK={POOL}\nFLANNEL_SUBNET={gateway}\n"
+            "FLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
+        )
+
+
 def test_2_a_container_hangs_on_cni0_and_its_routes_lead_through_it(lab: Lab) -> None:
     """Bridge cni0 has the block's .1 and veth ports; both routes of a container lead to it."""
     blocks = blocks_of(lab)

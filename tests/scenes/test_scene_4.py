@@ -5,7 +5,10 @@ Two nodes 10.0.12.11 and 10.0.12.7 in one /22; node1 holds 1.1.1.0/24, node2 1.1
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
+
+import pytest
 
 from netloom.lab import wiring
 from netloom.lab.documents import load_document
@@ -13,6 +16,14 @@ from netloom.lab.host import LabHost
 from netloom.lab.lab import Lab
 from netloom.lab.place import Place
 from netloom.lab.waiting import wait_until
+
+
+@pytest.fixture(params=["sqlite", "etcd"])
+def members(request) -> int:
+    """How many members of etcd the lab's store has; 0 is the file that needs none."""
+    if request.param == "etcd" and not shutil.which("etcd"):
+        pytest.skip("missing: etcd-server")
+    return int(request.param == "etcd")
 
 
 def by_hand(lab: Lab, host: LabHost, number: int) -> Place:
@@ -68,9 +79,9 @@ def test_1_and_2_by_hand_no_route_no_ping_and_with_two_routes_all_four(lab_up) -
     assert four_pings(one, two, first, second) == [True] * 4
 
 
-def test_3_the_agents_write_those_routes_by_themselves(lab_up) -> None:
+def test_3_the_agents_write_those_routes_by_themselves(lab_up, members: int) -> None:
     """Each registers its block and its address and routes to the other's: all four pings pass."""
-    lab = lab_up(load_document("scene4"))
+    lab = lab_up(load_document("scene4"), etcd_members=members)
     one, two = lab.host("node1"), lab.host("node2")
     first, second = one.run("c"), two.run("c")
     assert (first.address, second.address) == ("1.1.1.2", "1.1.2.2")
@@ -79,7 +90,7 @@ def test_3_the_agents_write_those_routes_by_themselves(lab_up) -> None:
     assert four_pings(one, two, first, second) == [True] * 4
 
 
-def test_3_a_node_that_joins_is_routed_to_and_one_that_leaves_no_more(lab_up) -> None:
+def test_3_a_node_that_joins_is_routed_to_and_one_that_leaves_no_more(lab_up, members: int) -> None:
     """The route comes with the node, stays while only its agent is away, goes when it leaves."""
     document = load_document("scene4")
     document["hosts"].append(
@@ -89,7 +100,7 @@ def test_3_a_node_that_joins_is_routed_to_and_one_that_leaves_no_more(lab_up) ->
         }
     )
     document["networks"][0]["pools"] = [{"cidr": "1.1.0.0/16", "blockSize": 24}]
-    lab = lab_up(document, run_agents=False)
+    lab = lab_up(document, run_agents=False, etcd_members=members)
     one, three = lab.host("node1"), lab.host("node3")
     one.start_agent()
     before = set(routes(one))
