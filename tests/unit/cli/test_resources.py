@@ -226,3 +226,73 @@ def test_an_unknown_form_of_output_is_refused(
     said = netloom("get", "bgppeers", "-o", form)
     assert said.code == 3
     assert "hint:" in said.err
+
+
+HOST = {
+    "id": "h1",
+    "name": "h1",
+    "underlay": {"ipv4": "192.168.26.101", "ipv6": None},
+    "segments": ["192.168.26.0/24"],
+}
+
+
+def test_a_host_is_a_node_that_people_label_and_number(
+    netloom: Netloom, put: Callable[[str, Any], int], file: Callable[[str], str]
+) -> None:
+    put("/netloom/v1/cluster/hosts/h1", HOST)
+    assert netloom("get", "nodes", "-o", "wide").out == (
+        "NAME   ASN       IPV4                IPV6   \n"
+        "h1     (64512)   192.168.26.101/24          \n\n"
+    )
+    assert netloom("label", "node", "h1", "rack=1").code == 0
+    change = '{"spec": {"bgp": {"asNumber": 64600, "routeReflectorClusterID": "244.0.0.1"}}}'
+    assert netloom("patch", "node", "h1", "-p", change).code == 0
+    got = netloom("get", "node", "h1", "-o", "json").data
+    assert got["metadata"]["labels"] == {"rack": "1"}
+    assert got["spec"]["bgp"] == {
+        "asNumber": 64600,
+        "routeReflectorClusterID": "244.0.0.1",
+        "ipv4Address": "192.168.26.101/24",
+    }
+    assert "64600" in netloom("get", "nodes", "-o", "wide").out
+    said = netloom("delete", "node", "h1")
+    assert (said.code, "netloom host forget h1" in said.err) == (4, True)
+
+
+def test_a_node_may_be_described_before_it_is_there(
+    netloom: Netloom, put: Callable[[str, Any], int], file: Callable[[str], str]
+) -> None:
+    text = """\
+apiVersion: projectcalico.org/v3
+kind: Node
+metadata: {name: h9, labels: {rack: "9"}}
+spec: {bgp: {asNumber: 64999}}
+"""
+    assert netloom("create", "-f", file(text)).code == 0
+    assert netloom("get", "nodes").out.split() == ["NAME", "h9"]
+    bad = text.replace("64999", "0")
+    assert "resources.yaml:4: spec.bgp.asNumber" in netloom("apply", "-f", file(bad)).err
+    assert netloom("delete", "node", "h9").code == 0
+
+
+def test_containers_are_shown_and_not_written(
+    netloom: Netloom, put: Callable[[str, Any], int], file: Callable[[str], str]
+) -> None:
+    put("/netloom/v1/cluster/hosts/h1", HOST)
+    endpoint = {
+        "network": "blue",
+        "host": "h1",
+        "container": "web-1",
+        "ifname": "eth0",
+        "netns": "/run/netns/x",
+        "hostIfname": "cali12345678901",
+        "mac": "02:00:00:00:00:01",
+        "addresses": ["10.244.0.2"],
+        "attached": True,
+    }
+    put("/netloom/v1/endpoints/h1/blue/web-1/eth0", endpoint)
+    assert netloom("get", "wep", "-o", "custom-columns=NAME,WORKLOAD,NODE,NETWORKS").out == (
+        "NAME                 WORKLOAD   NODE   NETWORKS        \n"
+        "h1-cni-web--1-eth0   web-1      h1     10.244.0.2/32   \n\n"
+    )
+    assert netloom("delete", "wep", "h1-cni-web--1-eth0").code == 4

@@ -31,7 +31,12 @@ COLUMNS: dict[str, Columns] = {
     "BGPFilter": Columns(
         ("NAME", "NUMEXPORTV4", "NUMIMPORTV4", "NUMEXPORTV6", "NUMIMPORTV6"),
     ),
+    "Node": Columns(("NAME",), ("NAME", "ASN", "IPV4", "IPV6")),
     "HostEndpoint": Columns(("NAME", "NODE"), ("NAME", "NODE", "INTERFACE", "IPS", "PROFILES")),
+    "WorkloadEndpoint": Columns(
+        ("WORKLOAD", "NODE", "NETWORKS", "INTERFACE"),
+        ("NAME", "WORKLOAD", "NODE", "NETWORKS", "INTERFACE", "PROFILES", "NATS"),
+    ),
     "NetworkSet": Columns(("NAME",), ("NAME", "NETS")),
     "GlobalNetworkSet": Columns(("NAME",), ("NAME", "NETS")),
     "FelixConfiguration": Columns(("NAME",)),
@@ -81,12 +86,25 @@ def _peer_node(resource: Resource, picture: Picture) -> str:
     return str(spec.get("node") or spec.get("nodeSelector") or "(global)")
 
 
+def _bgp(name: str) -> Cell:
+    return lambda resource, picture: word((resource.spec.get("bgp") or {}).get(name))
+
+
+def _node_as(resource: Resource, picture: Picture) -> str:
+    """Return a host's own AS, or in brackets that of all hosts."""
+    return _bgp("asNumber")(resource, picture) or f"({_default_as(picture)})"
+
+
+def _default_as(picture: Picture) -> str:
+    default = picture.cluster.resources.get(("BGPConfiguration", "", "default"))
+    return word((default.spec.get("asNumber") if default else None) or DEFAULT_AS)
+
+
 def _peer_as(resource: Resource, picture: Picture) -> str:
     """Return the AS of the other side: its own, or the hosts' where it is chosen among them."""
     if resource.spec.get("asNumber") is not None:
         return word(resource.spec["asNumber"])
-    default = picture.cluster.resources.get(("BGPConfiguration", "", "default"))
-    return word((default.spec.get("asNumber") if default else None) or DEFAULT_AS)
+    return _default_as(picture)
 
 
 _CELLS: dict[tuple[str, str], Cell] = {
@@ -105,10 +123,19 @@ _CELLS: dict[tuple[str, str], Cell] = {
     ("BGPFilter", "NUMIMPORTV4"): _count("importV4"),
     ("BGPFilter", "NUMEXPORTV6"): _count("exportV6"),
     ("BGPFilter", "NUMIMPORTV6"): _count("importV6"),
+    ("Node", "ASN"): _node_as,
+    ("Node", "IPV4"): _bgp("ipv4Address"),
+    ("Node", "IPV6"): _bgp("ipv6Address"),
     ("HostEndpoint", "NODE"): _spec("node"),
     ("HostEndpoint", "INTERFACE"): _spec("interfaceName"),
     ("HostEndpoint", "IPS"): _spec("expectedIPs"),
     ("HostEndpoint", "PROFILES"): _spec("profiles"),
+    ("WorkloadEndpoint", "WORKLOAD"): _spec("workload"),
+    ("WorkloadEndpoint", "NODE"): _spec("node"),
+    ("WorkloadEndpoint", "NETWORKS"): _spec("ipNetworks"),
+    ("WorkloadEndpoint", "INTERFACE"): _spec("interfaceName"),
+    ("WorkloadEndpoint", "PROFILES"): _spec("profiles"),
+    ("WorkloadEndpoint", "NATS"): _spec("ipNATs"),
     ("NetworkSet", "NETS"): _spec("nets"),
     ("GlobalNetworkSet", "NETS"): _spec("nets"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from netloom.core.resources import bgp, bgp_filter, endpoints, felix
+from netloom.core.resources import bgp, bgp_filter, endpoints, felix, node, workloads
 from netloom.core.resources.contract import Kind
 from netloom.core.resources.documents import Documents
 from netloom.model.errors import InvalidConfig
@@ -25,10 +25,19 @@ def _document(
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
+        Kind("Node", "nodes", node.check, node.Nodes(), ("no",)),
         _document("BGPConfiguration", "bgpConfigurations", bgp.check_configuration, "bgpconfig"),
         _document("BGPPeer", "bgpPeers", bgp.check_peer),
         _document("BGPFilter", "bgpFilters", bgp_filter.check_filter),
         _document("HostEndpoint", "hostEndpoints", endpoints.check_host_endpoint, "hep", "heps"),
+        Kind(
+            "WorkloadEndpoint",
+            "workloadEndpoints",
+            workloads.check,
+            workloads.Workloads(),
+            ("wep", "weps"),
+            True,
+        ),
         _document(
             "NetworkSet", "networkSets", endpoints.check_network_set, "netset", namespaced=True
         ),
