@@ -194,22 +194,23 @@ def test_a_restarted_agent_finds_the_firewall_right_and_writes_nothing(
 
 
 def test_another_firewall_that_drops_our_traffic_is_shown_with_the_remedy(world: World) -> None:
-    """As Docker leaves it; scene 5 step 4."""
+    """One that is not iptables': we write nothing into it (scene 5 step 4)."""
     world.host.exec(
         [
             "nft",
-            "add table ip filter; add chain ip filter FORWARD "
+            "add table inet site; add chain inet site forward "
             "{ type filter hook forward priority 0; policy drop; }",
         ]
     )
 
     def shown() -> list[dict[str, Any]]:
         problems = world.host.status()["problems"]
-        return [one for one in problems if one["subject"] == "firewall ip filter FORWARD"]
+        return [one for one in problems if one["subject"] == "firewall inet site forward"]
 
     try:
         (problem,) = wait_until(shown, deadline_s=10, what="the problem in status")
-        assert "iptables -I FORWARD -s 10.244.0.0/16 -j ACCEPT" in problem["remedy"]
+        remedy = "nft insert rule inet site forward ip saddr 10.244.0.0/16 accept"
+        assert remedy in problem["remedy"]
     finally:
-        world.host.exec(["nft", "delete", "table", "ip", "filter"])
+        world.host.exec(["nft", "delete", "table", "inet", "site"])
     wait_until(lambda: not shown(), deadline_s=10, what="the problem to be gone from status")

@@ -91,6 +91,7 @@ class Agent:
             self.outlook.view,
             interface=settings.interface,
             audit_s=settings.audit_s,
+            forward_rules=settings.forward_rules,
         )
         self.engine.turned = self._turned
         _, form = take_format(settings.datastore)

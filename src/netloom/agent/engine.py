@@ -19,7 +19,7 @@ from netloom.model.kernel import KINDS
 from netloom.model.view import HostFacts, Problem, View
 from netloom.reconcile.contracts import Kernel, KernelEvents
 from netloom.reconcile.delta import Plan
-from netloom.reconcile.loop import Actual, Reconciler, Turn
+from netloom.reconcile.loop import FACT_KINDS, Actual, Reconciler, Turn
 
 _log = logging.getLogger(__name__)
 #: After a repair, events alone start the next turn no sooner than this: if another hand keeps
@@ -45,10 +45,13 @@ class Engine:
         *,
         interface: str = "",
         audit_s: float = 30.0,
+        forward_rules: bool = True,
     ) -> None:
         self._events = events
         self._make_view = make_view
         self._interface = interface
+        #: Without the kind that tells which tables drop, no rule of ours is wanted against it.
+        self._fact_kinds = [kind for kind in FACT_KINDS if forward_rules or kind != "admission"]
         self._audit_s = audit_s
         self._reconciler = Reconciler(kernel, time.monotonic)
         self._memory = Memory()
@@ -219,7 +222,7 @@ class Engine:
     def _desired(self, actual: Actual) -> Desired:
         generation = self._reconciler.generation
         if self._facts is None or self._facts[0] != generation:
-            base = [obj for kind in ("link", "address", "route") for obj in actual[kind].values()]
+            base = [obj for kind in self._fact_kinds for obj in actual[kind].values()]
             fresh = facts(base, self._interface)
             self._facts = (generation, steady(self._facts[1], fresh) if self._facts else fresh)
         view = self._make_view(self._facts[1], actual)

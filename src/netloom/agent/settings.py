@@ -12,7 +12,7 @@ class AgentSettings:
 
     ``host_id`` is the host's identity and never made from an address. ``interface`` "" finds the
     underlay by the default route. ``audit_s``: how often everything is read again, whatever the
-    kernel told us.
+    kernel told us. ``forward_rules``: accept our traffic inside of iptables' tables that drop it.
     """
 
     datastore: str
@@ -26,3 +26,4 @@ class AgentSettings:
     metrics_listen: str = ""
     subnet_file: Path | None = None
     subnet_network: str = "default"
+    forward_rules: bool = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from netloom.core import firewall, underlay
+from netloom.core import admission, firewall, underlay
 from netloom.core.attach.contract import Part, Place, PreparedAttachment
 from netloom.core.attach.table import ATTACHMENTS
 from netloom.core.backends.contract import Prepared, Reach, Side
@@ -291,6 +291,7 @@ def _firewall(view: View, draft: _Draft, memory: Memory) -> None:
     networks = tuple(known[name] for name in names)
     families = {family for network in networks for family in network.families}
     draft.state.update(state_of(*(_forwarding(family) for family in sorted(families))))
+    draft.state.update(state_of(*admission.admissions(networks, view.facts.drops)))
     publishing = tuple(e for e in view.endpoints if e.ports and e.network in names)
     blocks = tuple(
         block.cidr

@@ -12,6 +12,7 @@ from netloom.model.kernel import (
     NFT_TABLE,
     ROUTE_PROTOCOL,
     Address,
+    Admission,
     Fdb,
     KernelObject,
     Link,
@@ -46,7 +47,8 @@ def owns(obj: KernelObject, links: frozenset[str]) -> bool:
         return obj.link in links and not obj.kernel_made
     if isinstance(obj, NftTable):
         return obj.name == NFT_TABLE
-    return isinstance(obj, UdpProxy | UdpPeer)  # they are in our own run directory
+    # Proxies are in our own run directory; an admission is a chain that has our name.
+    return isinstance(obj, UdpProxy | UdpPeer | Admission)
 
 
 def outlives_link(obj: KernelObject) -> bool:

@@ -13,7 +13,15 @@ from types import MappingProxyType
 
 from netloom.core.selection import Chosen, Surroundings, parse
 from netloom.model.addr import Family, IPInterface
-from netloom.model.kernel import ALIAS_PREFIX, ROUTE_PROTOCOL, Address, KernelObject, Link, Route
+from netloom.model.kernel import (
+    ALIAS_PREFIX,
+    ROUTE_PROTOCOL,
+    Address,
+    ForwardDrop,
+    KernelObject,
+    Link,
+    Route,
+)
 from netloom.model.view import HostFacts, Problem
 
 _LOOPBACK = "lo"
@@ -33,6 +41,7 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
     links: dict[str, Link] = {}
     addresses: list[Address] = []
     routes: list[Route] = []
+    drops: list[ForwardDrop] = []
     for obj in objects:
         if isinstance(obj, Link):
             links[obj.name] = obj
@@ -40,6 +49,8 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
             addresses.append(obj)
         elif isinstance(obj, Route):
             routes.append(obj)
+        elif isinstance(obj, ForwardDrop):
+            drops.append(obj)
     ours = {name for name, link in links.items() if link.alias.startswith(ALIAS_PREFIX)}
     candidates = _candidates(addresses, ours, links)
     usable = _best(candidates)
@@ -66,6 +77,7 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
             each.link for each in candidates if links[each.link].up and not links[each.link].carrier
         ),
         public=selection.public,
+        drops=tuple(drops),
     )
 
 

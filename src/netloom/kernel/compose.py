@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
+from netloom.kernel.admissions import Admissions
 from netloom.kernel.events import NetlinkEvents
 from netloom.kernel.nft import NftTables
 from netloom.kernel.rtnetlink import RT_KINDS, RtKernel
@@ -29,6 +30,7 @@ class HostKernel:
     def __init__(self, run_dir: Path | None = None) -> None:
         self._rt = RtKernel()
         self._nft = NftTables()
+        self._admissions = Admissions()
         self._sysctls = Sysctls()
         self._qdiscs = Qdiscs()
         self._proxies = UdpProxies(run_dir / "udp" if run_dir else None)
@@ -36,6 +38,7 @@ class HostKernel:
         self._apply: dict[str, Apply] = {
             **dict.fromkeys(RT_KINDS, self._rt.apply),
             "nft": self._nft.apply,
+            "admission": self._admissions.apply,
             "sysctl": self._sysctls.apply,
             "qdisc": self._qdiscs.apply,
             **dict.fromkeys(UDP_KINDS, proxies),
@@ -56,6 +59,8 @@ class HostKernel:
         found = self._rt.read(wanted)
         if "nft" in wanted:
             found += self._nft.read()
+        if "admission" in wanted:
+            found += self._admissions.read()
         if "sysctl" in wanted:
             found += self._sysctls.read()
         if "qdisc" in wanted:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Container, Iterable, Iterator
 
+from netloom.core.admission import TABLE
 from netloom.kernel import sieve
 from netloom.kernel.known import Known
 from netloom.kernel.lookup import Lookup
@@ -31,7 +32,10 @@ _GROUPS = (1, 3, 4, 5, 7, 9, 11, 24, 25)
 _DATAGRAM_BYTES = 64 << 10
 _MOST_AT_ONCE = 4096  # datagrams of one drain: a kernel that never stops talking must not hold us
 _TABLE = NFT_TABLE.encode() + b"\0"
+_FAMILIES = (bytes((socket.AF_INET,)), bytes((socket.AF_INET6,)))
 _NFT = frozenset({"nft", "qdisc"})  # rate limits of containers are policed by nft rules
+_IPTABLES = TABLE.encode() + b"\0"
+_ADMISSION = frozenset({"admission"})
 
 
 class NetlinkEvents:
@@ -104,8 +108,7 @@ class NetlinkEvents:
                 kinds |= self._judge(data)
         if self._nft is not None and self._nft.fileno() in ready:
             for data in _queued(self._nft):
-                if data is None or _TABLE in data:
-                    kinds |= _NFT
+                kinds |= _judge_nft(data)
         if self._proxies is not None and self._proxies.fileno() in ready:
             kinds |= self._proxies.drain()
         return kinds
@@ -120,6 +123,18 @@ class NetlinkEvents:
         except NetloomError:
             return EVERYTHING  # what cannot be judged has to be looked at
         return kinds
+
+
+def _judge_nft(data: bytes | None) -> frozenset[str]:
+    """Judge a datagram of nftables; what was lost may have told of all that is read from there."""
+    if data is None:
+        return _NFT | _ADMISSION
+    kinds = _NFT if _TABLE in data else NOTHING
+    for _, _, _, payload in split(data) if _IPTABLES in data else ():
+        # The name is that of a chain's type, too: our own table is of another family, though.
+        if payload[:1] in _FAMILIES and _IPTABLES in payload:
+            return kinds | _ADMISSION
+    return kinds
 
 
 def _queued(sock: socket.socket) -> Iterator[bytes | None]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from netloom import __version__
-from netloom.model.addr import IPAddress, IPInterface, IPNetwork
+from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
 
 #: Routes that are ours carry this protocol number (`ip route show proto 78`).
 ROUTE_PROTOCOL = 78
@@ -25,6 +25,8 @@ ROUTE_PROTOCOL = 78
 ALIAS_PREFIX = "netloom:"
 #: The one nftables table that is ours, family inet.
 NFT_TABLE = "netloom"
+#: The chain that is ours in iptables' filter tables, where those would drop our traffic.
+FORWARD_CHAIN = "NETLOOM-FORWARD"
 
 #: The kernel gives an IPv6 route without a metric this one; saying it keeps read-back equal.
 IPV6_METRIC = 1024
@@ -34,6 +36,7 @@ KINDS = (
     "link",
     "sysctl",
     "nft",
+    "admission",
     "address",
     "neighbour",
     "fdb",
@@ -257,6 +260,41 @@ class NftTable(_Keyed):
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardDrop(_Keyed):
+    """iptables' filter table of one family drops what is forwarded: another's, read and left alone.
+
+    ``chain`` is where rules of other people are asked before that.
+    """
+
+    kind_name: ClassVar[str] = "admission"
+    family: Family
+    chain: str
+
+    def _place(self) -> str:
+        """Return ``forward-drop ipv4`` or ``forward-drop ipv6``."""
+        return f"forward-drop ipv{self.family}"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission(_Keyed):
+    """What lets ``pools`` through iptables' filter table of one family, as source and destination.
+
+    It is a chain of ours there, and a jump to it in front of ``chain``. ``whole`` is False when
+    what was read is not all of that, or more, or is passed by.
+    """
+
+    kind_name: ClassVar[str] = "admission"
+    family: Family
+    chain: str
+    pools: tuple[IPNetwork, ...]
+    whole: bool = True
+
+    def _place(self) -> str:
+        """Return ``admission ipv4`` or ``admission ipv6``."""
+        return f"admission ipv{self.family}"
+
+
+@dataclass(frozen=True, slots=True)
 class Qdisc(_Keyed):
     """A rate limit on one of our links.
 
@@ -276,7 +314,18 @@ class Qdisc(_Keyed):
 
 
 KernelObject = (
-    Link | Address | Route | Neighbour | Fdb | UdpProxy | UdpPeer | Sysctl | NftTable | Qdisc
+    Link
+    | Address
+    | Route
+    | Neighbour
+    | Fdb
+    | UdpProxy
+    | UdpPeer
+    | Sysctl
+    | NftTable
+    | ForwardDrop
+    | Admission
+    | Qdisc
 )
 KernelState = Mapping[str, KernelObject]
 
@@ -290,6 +339,10 @@ def describe(obj: KernelObject) -> str:
     """Return the object as the command-line tool of its kind would print it, on one line."""
     text: str = _DESCRIBE[type(obj)](obj)
     return text
+
+
+def _iptables(family: Family) -> str:
+    return "iptables" if family == 4 else "ip6tables"
 
 
 def _describe_link(link: Link) -> str:
@@ -333,6 +386,11 @@ _DESCRIBE: dict[type, Any] = {
     UdpPeer: lambda o: f"udp-peer {o.block} to {o.remote}:{o.port} dev {o.link}",
     Sysctl: lambda o: f"sysctl net.{o.name.replace('/', '.')} = {o.value}",
     NftTable: lambda o: f"nft table inet {o.name} ({len(o.text.splitlines())} lines)",
+    ForwardDrop: lambda o: f"drop in chain {o.chain} of {_iptables(o.family)}",
+    Admission: lambda o: (
+        f"admission {_iptables(o.family)} -I {o.chain} -j {FORWARD_CHAIN}"
+        f" (accepts {', '.join(map(str, o.pools))})"
+    ),
     Qdisc: lambda o: (
         f"qdisc {o.link} {o.direction} rate {o.rate_bps} bit/s burst {o.burst_bytes} bytes"
     ),

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block, Host, Reservation
+from netloom.model.kernel import ForwardDrop
 from netloom.model.network import Network
 from netloom.model.resource import Resource
 
@@ -65,7 +66,8 @@ class HostFacts:
     nothing better was found: no default route of their own leads over the chosen one. ``lost`` are
     those whose address is gone, and kept until there is another. ``down`` are the interfaces among
     the candidates that are not up, ``unplugged`` those that are up without a carrier. ``public``
-    is, per family, where peers reach this host if not at its own address.
+    is, per family, where peers reach this host if not at its own address. ``drops`` are the tables
+    of iptables that drop what is forwarded, where rules of ours shall stand against it.
     """
 
     underlay: Mapping[Family, tuple[str, IPInterface]] = field(
@@ -81,6 +83,7 @@ class HostFacts:
     down: frozenset[str] = frozenset()
     unplugged: frozenset[str] = frozenset()
     public: Mapping[Family, IPAddress] = field(default_factory=lambda: MappingProxyType({}))
+    drops: tuple[ForwardDrop, ...] = ()
 
     def underlay_address(self, family: Family) -> IPAddress | None:
         """Return where peers reach this host in one family, if they can."""

@@ -55,7 +55,8 @@ class Kernel(Protocol):
         Links, addresses and routes (main table, unicast and blackhole): all of them, whoever
         they belong to. Neighbours and FDB entries: the permanent ones of links whose alias is
         ours. Sysctls: those ever written or asked for through :meth:`want_sysctls`. nft: our
-        table if it exists. Qdiscs: of links that are ours, and all that police ingress.
+        table if it exists. Admissions: ours, and which tables of iptables drop. Qdiscs: of links
+        that are ours, and all that police ingress.
         """
         ...
 

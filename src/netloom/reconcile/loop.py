@@ -26,6 +26,8 @@ _LEANING = frozenset(
 )
 #: Objects by kind, then by key.
 Actual = Mapping[str, Mapping[str, KernelObject]]
+#: What the host's facts are made of.
+FACT_KINDS = ("link", "address", "route", "admission")
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 30.0
 MAX_ROUNDS = 4
@@ -73,7 +75,7 @@ class Reconciler:
         self._open: frozenset[str] = frozenset()
         self._unadopted: set[str] = set()
         self._sysctls: frozenset[str] = frozenset()
-        #: Grows whenever links, addresses or routes were read again: facts may have changed.
+        #: Grows whenever one of FACT_KINDS was read again: facts may have changed.
         self.generation = 0
         self.failing: dict[str, Failure] = {}
         self.repaired: Counter[str] = Counter()
@@ -156,7 +158,7 @@ class Reconciler:
                 fresh[obj.kind_name].setdefault(obj.key, obj)
             self._actual.update(fresh)
             self._unadopted |= kinds
-            if not kinds.isdisjoint(("link", "address", "route")):
+            if not kinds.isdisjoint(FACT_KINDS):
                 self.generation += 1
             if "link" in kinds and links:
                 self._dirty |= self._notice_links(links, fresh["link"]) - kinds

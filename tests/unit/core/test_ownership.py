@@ -9,7 +9,9 @@ from netloom.core.ownership import our_links, outlives_link, owns
 from netloom.model.kernel import (
     KINDS,
     Address,
+    Admission,
     Fdb,
+    ForwardDrop,
     KernelObject,
     Link,
     Neighbour,
@@ -37,6 +39,7 @@ RULES: list[tuple[KernelObject, KernelObject | None]] = [
     (Fdb("cni0", MAC, ip("10.0.0.2")), Fdb("vxlan9", MAC, ip("10.0.0.2"))),
     (Qdisc("cni0", "egress", 8, 1), Qdisc("ens33", "egress", 8, 1)),
     (NftTable("x"), NftTable("x", name="docker")),
+    (Admission(4, "FORWARD", (net("10.0.0.0/16"),)), ForwardDrop(4, "FORWARD")),
 ]
 
 
