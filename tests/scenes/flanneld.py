@@ -37,14 +37,30 @@ BUILD_PATIENCE_S = 900.0
 def find() -> tuple[str, str]:
     """Return the daemon's path, or "" and why there is none."""
     named = os.environ.get("NETLOOM_FLANNELD", "")
+    if named and not os.access(named, os.X_OK):
+        return "", f"no program at {named}"
     if named:
-        return (named, "") if os.access(named, os.X_OK) else ("", f"no program at {named}")
+        ours = f"{named} is not flannel's daemon; go install {MODULE} makes it"
+        return (named, "") if _is_flannels(named) else ("", ours)
     for name in ("flanneld", "flannel"):
-        if found := shutil.which(name):
-            return found, ""
+        for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+            found = shutil.which(name, path=folder)
+            if found and _is_flannels(found):
+                return found, ""
     if os.environ.get("NETLOOM_BUILD_FLANNELD") == "1" and (go := shutil.which("go")):
         return _build(go)
     return "", "flannel's daemon is not here: name it in NETLOOM_FLANNELD"
+
+
+def _is_flannels(path: str) -> bool:
+    """Tell whether it is a program of the machine: our ``flanneld`` is a script, as stand-ins are.
+
+    It is not run to ask it: flannel's CNI plugin may have the name ``flannel`` as well, so the text
+    that only the daemon has is looked for.
+    """
+    with open(path, "rb") as program:
+        data = program.read()
+    return data.startswith(b"\x7fELF") and b"subnet-lease-renew-margin" in data
 
 
 def _build(go: str) -> tuple[str, str]:

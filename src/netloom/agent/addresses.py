@@ -50,7 +50,6 @@ class AddressBook:
         self._writing = threading.Lock()
         #: Held for moments only, to look at the index or to change it.
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
         self._listeners: list[Callable[[], None]] = []
         self._version = 0
         self._index = Index(records.read(journal))
@@ -115,12 +114,6 @@ class AddressBook:
         """Tell whether the journal is this host's from before; a new one wants :meth:`begin`."""
         with self._lock:
             return self._index.host_id != "" or bool(self._index.records)
-
-    def wait_beyond(self, version: int, timeout_s: float | None) -> int:
-        """Block until :attr:`version` is beyond ``version``, or the time is up; return it."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._version > version, timeout_s)
-            return self._version
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Have ``listener`` called after every change, by the thread that made it.
@@ -279,11 +272,10 @@ class AddressBook:
 
     @contextmanager
     def _touching(self) -> Iterator[None]:
-        """Change the index as one step for those who ask, and wake who waits."""
-        with self._changed:
+        """Change the index as one step for those who ask."""
+        with self._lock:
             yield
             self._version += 1
-            self._changed.notify_all()
 
     def _recover(self) -> None:
         """After a write whose outcome is unknown: take back what nobody was promised, read again.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Mapping
 
 
@@ -28,16 +27,12 @@ class Notifier:
         return self._watchdog_s / 2 if self._watchdog_s else None
 
     def ready(self, status: str = "") -> None:
-        """Say that the agent is ready, after its start or after a reload."""
+        """Say that the agent is ready."""
         self._send("READY=1", _status(status))
 
     def status(self, text: str) -> None:
         """Set the one line that ``systemctl status`` shows."""
         self._send(_status(text))
-
-    def reloading(self) -> None:
-        """Say that the settings are being read again; :meth:`ready` ends it."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, status: str = "") -> None:
         """Say that the agent is on its way out."""

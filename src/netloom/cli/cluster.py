@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from netloom.cli.render import paint
@@ -22,7 +24,7 @@ from netloom.model.host import Block, Host
 from netloom.model.network import Network
 from netloom.model.view import Cluster
 from netloom.reconcile import cluster as fold
-from netloom.store.opening import open_store
+from netloom.store.opening import check_url, open_store
 
 T = TypeVar("T")
 
@@ -130,16 +132,23 @@ class ClusterStore:
 
 
 @contextmanager
-def opened(settings: Settings, *, create: bool = False) -> Iterator[ClusterStore]:
+def opened(
+    settings: Settings, *, create: bool = False, dry_run: bool = False
+) -> Iterator[ClusterStore]:
     """Open the cluster's store for one verb; only one that may begin a cluster will ``create`` it.
 
-    A mistyped path then is told, and is not answered from an empty store made on the spot.
+    A mistyped path then is told, and is not answered from an empty store made on the spot. A
+    ``dry_run`` of what would begin a cluster works on an empty one, which is gone afterwards.
     """
-    store = open_store(settings.datastore, create=create)
-    try:
+    with ExitStack() as leaving:
+        url = settings.datastore
+        path = url.removeprefix("sqlite://")
+        if create and dry_run and path != url and not os.path.lexists(path):
+            check_url(url)
+            url = f"sqlite://{leaving.enter_context(TemporaryDirectory(prefix='netloom-'))}/none.db"
+        store = open_store(url, create=create)
+        leaving.callback(store.close)
         yield ClusterStore(store)
-    finally:
-        store.close()
 
 
 def block_order(block: Block) -> tuple[str, int, int]:

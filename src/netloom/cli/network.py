@@ -109,7 +109,7 @@ def create(
     data = definitions.read_file(filename) if filename else {}
     asked = definition.parse(definitions.assemble(name, data, Wishes(**wishes)))
     wanted = replace(asked, retiring=(), moves=0)  # nothing moves that was not there before
-    with opened(settings, create=True) as cluster:
+    with opened(settings, create=True, dry_run=dry_run) as cluster:
         if name in cluster.cluster.networks:
             raise Conflict(
                 f"network {name} exists already",

@@ -34,8 +34,6 @@ def test_each_step_of_an_agents_life_is_told(manager: tuple[socket.socket, str])
     assert end.recv(1000) == b"READY=1\nSTATUS=3 peers all well"
     notifier.status("store away")
     assert end.recv(1000) == b"STATUS=store away"
-    notifier.reloading()
-    assert end.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
     notifier.alive()
     assert end.recv(1000) == b"WATCHDOG=1"
     notifier.stopping()

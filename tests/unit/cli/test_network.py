@@ -134,6 +134,16 @@ def test_a_bad_definition_is_refused_before_anything_is_written(
     assert store.list(keys.ROOT).entries == ()
 
 
+def test_a_dry_run_on_a_store_that_is_not_there_checks_all_and_makes_nothing(
+    netloom: Callable, tmp_path: Path
+) -> None:
+    said = netloom("network", "create", "blue", "--preset", "flannel", "--dry-run")
+    assert said.code == 0, said.err
+    assert "is valid; nothing was written" in said.out
+    assert netloom("network", "create", "blue", "--backend", "vxlna", "--dry-run").code == 3
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_dry_run_shows_the_network_and_writes_nothing(netloom: Callable, store: Store) -> None:
     said = netloom("network", "create", "blue", "--preset", "flannel", "--dry-run", "-o", "json")
     assert said.data["network"]["pools"][0]["cidr"] == "10.244.0.0/16"
