@@ -18,6 +18,10 @@ netloom lab exec h1 -- ip route show proto 78
 netloom lab exec h1 -- ip neighbour show dev flannel.1
 netloom lab exec h1 -- bridge fdb show dev flannel.1
 
+say "h1: what a container engine is told of its block (/run/flannel/subnet.env beside flannel's keys)"
+# shellcheck disable=SC2016
+netloom lab exec h1 -- sh -c 'cat "$NETLOOM_SUBNET_FILE"'
+
 say "The container knows only its gateway"
 netloom lab exec h2/client -- ip route
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The bare laboratory: two nodes joined by hand, as in the tutorials, then by the agent.
+# The bare laboratory: two nodes joined by hand, as in the tutorials, then by agents over etcd.
 set -euo pipefail
 PATH="$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH"
 export NETLOOM_LAB=${NETLOOM_LAB:-example}
 say() { printf '\n== %s\n' "$*"; }
 
-netloom lab up scene4 --bare
+netloom lab up scene4 --bare --store etcd
 trap 'netloom lab down' EXIT
 
 say "By hand: a bridge, a container and a route on each node"
@@ -28,7 +28,14 @@ for node in node1 node2; do
     netloom lab exec "$node" -- ip route del "$(netloom lab exec "$node" -- ip route | awk '/via 10.0.12.(7|11)/ {print $1}')"
     netloom lab fault "$node" start-agent
 done
+
+say "What they told each other through etcd"
+endpoint=$(netloom lab list -o json --name "$NETLOOM_LAB" | grep -o '[0-9.]*:2379' | head -1)
+export ETCDCTL_API=3
+netloom lab exec node1 -- etcdctl --endpoints "$endpoint" get --prefix /netloom/v1/cluster/ --keys-only
+netloom lab exec node1 -- ip route show proto 78
+
+say "A container on each node"
 netloom lab run node1 c1
 netloom lab run node2 c2
-netloom lab exec node1 -- ip route
 netloom ping --lab "$NETLOOM_LAB"
