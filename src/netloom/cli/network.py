@@ -12,9 +12,9 @@ from netloom.cli import definitions
 from netloom.cli.cluster import MAX_OPERATIONS, ClusterStore, opened
 from netloom.cli.definitions import Wishes
 from netloom.cli.options import output_option, with_settings
-from netloom.cli.render import Table, bold, counted, emit, pairs
+from netloom.cli.render import Table, bold, emit, pairs
 from netloom.cli.settings import Settings
-from netloom.core import definition, moving
+from netloom.core import amending, definition, moving
 from netloom.model import keys
 from netloom.model.datastore import Delete, Put
 from netloom.model.errors import Conflict, InvalidConfig
@@ -115,7 +115,7 @@ def create(
                 f"network {name} exists already",
                 hint=f"change it with `netloom network set {name} key=value`",
             )
-        _check_fit(cluster, wanted)
+        amending.check_fit(cluster.cluster, wanted)
         revision = 0 if dry_run else _write(cluster, wanted)
         text = "is valid; nothing was written" if dry_run else f"created at revision {revision}"
         document = {"network": wanted.render(), "revision": revision, "dryRun": dry_run}
@@ -148,15 +148,7 @@ def set_(
                 "name: a network keeps its name", field="name", hint="create another network"
             )
         asked = definition.parse(data)
-        wanted = moving.begin(cluster.network(name), asked)
-        _check_fit(cluster, wanted)
-        if wanted.backend != cluster.network(name).backend:
-            moving.refuse_impossible(cluster.cluster, wanted)
-            if not force:
-                moving.refuse_gap(cluster.cluster, wanted)
-        if not force:
-            _refuse_homeless_blocks(cluster, wanted)
-            _refuse_other_attachment(cluster, wanted)
+        wanted = amending.changed(cluster.cluster, cluster.endpoints, asked, force=force)
         changes = list(definitions.differences(before, asked.render()))
         revision = _write(cluster, wanted) if changes and not dry_run else 0
     document = {
@@ -178,7 +170,7 @@ def delete(name: str, force: bool, dry_run: bool, output: str, settings: Setting
     """Delete a network with its blocks and reservations; refused while containers are in it."""
     with opened(settings) as cluster:
         cluster.network(name)
-        if (inside := _inside(cluster, name)) and not force:
+        if (inside := amending.inside(cluster.cluster, cluster.endpoints, name)) and not force:
             raise Conflict(
                 f"network {name} has {inside}",
                 hint="stop those containers first, or use --force",
@@ -213,57 +205,6 @@ def _write(cluster: ClusterStore, wanted: Network) -> int:
     # The guard makes the checks against all other networks hold at the moment of the write.
     operations = [Put(key, value), Put(keys.NETWORKS_GUARD, b"")]
     return cluster.commit(operations, cluster.unchanged(key, keys.NETWORKS_GUARD))
-
-
-def _check_fit(cluster: ClusterStore, wanted: Network) -> None:
-    """Refuse a network that collides with another, or with where the hosts are."""
-    definition.check_against(wanted, cluster.cluster.networks.values())
-    for index, pool in enumerate(wanted.pools):
-        for host in cluster.cluster.hosts.values():
-            address = host.underlay(pool.family)
-            if address and address in pool.cidr:
-                raise InvalidConfig(
-                    f"pools[{index}].cidr: {pool.cidr} contains the underlay address {address} "
-                    f"of host {host.name}",
-                    field=f"pools[{index}].cidr",
-                    value=str(pool.cidr),
-                    hint="choose a range that the hosts' own network does not use",
-                )
-
-
-def _refuse_homeless_blocks(cluster: ClusterStore, wanted: Network) -> None:
-    for block in cluster.blocks_of(network=wanted.name):
-        inside = (
-            block.cidr.version == pool.family and block.cidr.subnet_of(pool.cidr)  # type: ignore[arg-type]  # families are equal
-            for pool in wanted.pools
-        )
-        if not any(inside):
-            raise Conflict(
-                f"block {block.cidr} of host {block.host_id} would be in no pool any more",
-                hint="move its containers first, or use --force",
-            )
-
-
-def _refuse_other_attachment(cluster: ClusterStore, wanted: Network) -> None:
-    """Refuse it while containers are attached: what is inside them fits the former one only."""
-    before = cluster.network(wanted.name).attachment.type
-    if wanted.attachment.type == before:
-        return
-    if inside := _inside(cluster, wanted.name):
-        raise Conflict(
-            f"attachment.type: network {wanted.name} has {inside}, which {before} attached: "
-            f"{wanted.attachment.type} would cut them off",
-            hint="stop those containers first, or use --force and attach them anew",
-        )
-
-
-def _inside(cluster: ClusterStore, name: str) -> str:
-    """Say how many interfaces are in a network and on which hosts; "" for none."""
-    inside = [endpoint for endpoint in cluster.endpoints if endpoint.network == name]
-    hosts = {endpoint.host_id for endpoint in inside}
-    names = {h.name for h in cluster.cluster.hosts.values() if h.id in hosts} or hosts
-    count = counted(len(inside), "attached interface")
-    return f"{count} on {', '.join(sorted(names))}" if inside else ""
 
 
 def _screen(cluster: ClusterStore, one: Network) -> str:
