@@ -94,6 +94,7 @@ def _agent_settings(settings: Settings) -> AgentSettings:
         settings.metrics_listen,
         settings.subnet_file,
         form.network if form else "default",
+        settings.forward_rules,
     )
 
 

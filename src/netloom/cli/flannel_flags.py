@@ -71,7 +71,7 @@ FLAGS: tuple[Flag, ...] = (
         "iptables-forward-rules",
         "bool",
         "true",
-        void="our accept rules are in a table of our own and take nothing from other rules",
+        help="accept our traffic inside of iptables where its FORWARD chain drops",
     ),
     Flag(
         "ip-blackhole-route",

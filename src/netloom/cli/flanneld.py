@@ -87,6 +87,8 @@ def settings_of(given: flags.Given, env: Mapping[str, str]) -> dict[str, object]
     if port:
         host = given.one("healthz-ip") or "0.0.0.0"
         wanted["metrics_listen"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if "iptables-forward-rules" in given.values:
+        wanted["forward_rules"] = given.truth("iptables-forward-rules")
     if given.number("v") >= _DEBUG_FROM:
         wanted["log_level"] = "debug"
     return wanted

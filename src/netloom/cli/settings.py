@@ -87,6 +87,18 @@ def _seconds(value: object, where: str) -> float:
     )
 
 
+def _truth(value: object, where: str) -> bool:
+    text = str(value).lower()
+    if text in ("true", "false"):
+        return text == "true"
+    raise InvalidConfig(
+        f"{where}: {value!r} is not true or false",
+        field=where,
+        value=value,
+        hint="give true or false",
+    )
+
+
 def _one_of(*known: str) -> Callable[[object, str], str]:
     def parse(value: object, where: str) -> str:
         text = _text(value, where)
@@ -167,6 +179,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Tell container engines of the host's block in this file, as flannel does, or 'none'.",
         "PATH",
     ),
+    Setting(
+        "forward_rules",
+        "forwardRules",
+        _truth,
+        "true: accept our traffic inside of iptables where its FORWARD chain drops. Or false.",
+        "BOOL",
+    ),
 )
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
@@ -187,6 +206,7 @@ class Settings:
     underlay: str = "default-route"
     interface: str = ""
     subnet_file: Path | None = None
+    forward_rules: bool = True
     given_host_id: str = ""
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 

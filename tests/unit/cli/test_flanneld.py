@@ -110,6 +110,14 @@ def test_health_and_log_level_are_taken():
     )
 
 
+def test_the_rules_in_other_firewalls_can_be_left_out():
+    assert "forward_rules" not in settings()
+    assert settings("-iptables-forward-rules=false")["forward_rules"] is False
+    read = load_settings(settings("-iptables-forward-rules=false"), {})
+    assert read.forward_rules is False
+    assert load_settings({}, {"NETLOOM_FORWARD_RULES": "false"}).forward_rules is False
+
+
 def test_a_variable_of_ours_wins_over_flannels_default_and_not_over_a_flag():
     assert "subnet_file" not in settings(NETLOOM_SUBNET_FILE="/ours")
     assert settings("-subnet-file=/x", NETLOOM_SUBNET_FILE="/ours")["subnet_file"] == "/x"

@@ -53,7 +53,7 @@ def test_places_follow_the_folders_unless_they_are_given_themselves() -> None:
 
 def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
     values = {"log_format": "json", "log_level": "debug", "audit_interval_s": 5}
-    values |= {"underlay": "default-route", "datastore": "sqlite:///x"}
+    values |= {"underlay": "default-route", "datastore": "sqlite:///x", "forward_rules": "false"}
     for setting in SETTINGS:
         value = str(values.get(setting.name, "/x"))
         known = KNOWN
@@ -81,6 +81,7 @@ def test_every_setting_can_be_given_in_every_way(tmp_path: Path) -> None:
         ("datastor: x", "datastor: unknown setting", "did you mean 'datastore'?"),
         ("logLevel: lodu", "logLevel: unknown 'lodu'", "known: debug, error, info, warning"),
         ("auditInterval: soon", "auditInterval: 'soon' is not a time", "number of seconds"),
+        ("forwardRules: 0", "forwardRules: 0 is not true or false", "true or false"),
         ("auditInterval: nan", "auditInterval: 'nan' is not a time", "number of seconds"),
         ("hostId: a b", "hostId: 'a b' is not a host id", "use letters"),
         ("stateDir: [x]", r"stateDir: \['x'\] is not a text", ""),
