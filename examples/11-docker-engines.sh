@@ -11,6 +11,7 @@ await() { timeout 30 bash -c "$(declare -f on); until $* >/dev/null 2>&1; do sle
 files=$(mktemp -d)
 netloom lab up scene5 --bare
 trap 'netloom lab down; rm -r "$files"' EXIT
+netloom lab docker node1 node2
 
 say "etcd on node1, and flannel's key in it"
 on node1 etcd --data-dir "$files/etcd" --listen-client-urls "$FLANNEL_ETCD_ENDPOINTS" \
@@ -28,13 +29,17 @@ done
 on node1 sh -c 'cat "$NETLOOM_SUBNET_FILE"' # in /run/flannel on a real host
 
 say "Docker takes the block; what its settings said before stays"
-netloom lab docker node1 node2
 for node in node1 node2; do
     on "$node" netloom docker-opts --write
 done
 netloom lab docker node1 node2 # systemctl restart docker
 on node1 ip -br address show docker0
 on node1 ip -br address show flannel0
+
+say "Docker drops what is forwarded; the jump to our chain stands before that"
+on node1 iptables -S FORWARD
+on node1 iptables -S DOCKER-USER
+on node1 iptables -S NETLOOM-FORWARD
 
 say "A container on each node"
 on node2 docker run --detach --init --name web busybox sleep 600
