@@ -7,6 +7,7 @@ changes nothing here.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -109,9 +110,8 @@ class Choice:
     @property
     def label(self) -> str:
         """Return the choice on one line, ``vxlan vni=1``: equal for equal choices."""
-        return " ".join(
-            [self.type, *(f"{key}={self.options[key]}" for key in sorted(self.options))]
-        )
+        words = (f"{key}={_plain(self.options[key])}" for key in sorted(self.options))
+        return " ".join([self.type, *words])
 
     def render(self) -> dict[str, Any]:
         """Return the JSON form that :meth:`parse` reads."""
@@ -201,6 +201,11 @@ class Network:
             ),
             **({"moves": self.moves} if self.moves else {}),
         }
+
+
+def _plain(value: Any) -> str:
+    """Return an option's value on one line, whatever the order of an object's fields."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else str(value)
 
 
 def _refuse_overlap(pools: tuple[Pool, ...], fields: Fields) -> None:
