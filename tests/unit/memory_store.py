@@ -21,6 +21,8 @@ from netloom.model.datastore import (
 class MemoryStore:
     """Keys, revisions and transactions as ``model/datastore.py`` promises; no watches or leases."""
 
+    settled = True
+
     def __init__(self) -> None:
         self.store_id = uuid.uuid4().hex
         self._lock = threading.Lock()
@@ -108,6 +110,10 @@ class FaultyStore:
     @property
     def store_id(self) -> str:
         return self._inner.store_id
+
+    @property
+    def settled(self) -> bool:
+        return self._inner.settled
 
     def _fails(self) -> bool:
         if next(self._calls) == self._fails_at:

@@ -14,13 +14,11 @@ from types import MappingProxyType
 
 from netloom.core.backends.table import BACKENDS
 from netloom.core.desired import Desired
-from netloom.core.ipam.blocks import within
 from netloom.core.moving import finished
 from netloom.model.datastore import Compare, Put, Store, Transaction
 from netloom.model.errors import Conflict
 from netloom.model.host import Block, Host
 from netloom.model.keys import alive_key, block_key, host_key, network_key
-from netloom.model.network import Network
 from netloom.model.view import Cluster, HostFacts, Problem
 from netloom.reconcile import claims
 
@@ -146,51 +144,30 @@ class Registration:
     def _claim(
         self, store: Store, cluster: Cluster, remembered: tuple[Block, ...]
     ) -> list[Problem]:
-        """Claim the first block of every pool of networks that deal one block per host."""
+        """Hold the blocks that this host needs, or says that it holds."""
         problems = []
         for network in cluster.networks.values():
-            held = [
+            own = [
                 block
                 for block in cluster.blocks.values()
                 if block.host_id == self.host_id and block.network == network.name
             ]
-            if not all(block.confirmed for block in held):
-                claims.settle(store, network, self.host_id)  # a run that died left it pending
-            problems += self._put_back(store, cluster, network, held)
-            if network.addressing.mode != "host-block":
-                continue
-            own = [block.cidr for block in held if block.confirmed]
-            for pool in network.pools:
-                if any(cidr.version == pool.family and cidr.overlaps(pool.cidr) for cidr in own):
-                    continue
-                hints = tuple(b.cidr for b in remembered if b.network == network.name)
-                search = claims.Search(network, pool, self.host_id, hints=hints)
-                try:
-                    block = claims.claim(store, search)
-                    if block not in self._claimed:  # else the watch has yet to bring it
-                        _log.info("claimed block %s of network %s", block.cidr, network.name)
-                    self._claimed.add(block)
-                except Conflict as error:
-                    problems.append(
-                        Problem("error", f"network {network.name}", str(error), error.hint)
-                    )
-        return problems
-
-    def _put_back(
-        self, store: Store, cluster: Cluster, network: Network, held: list[Block]
-    ) -> list[Problem]:
-        """Claim anew the blocks that a restored store has forgotten: containers have them."""
-        problems = []
-        for block in held:
-            pool = next((p for p in network.pools if within(block.cidr, p.cidr)), None)
-            forgotten = block_key(network.name, block.cidr) in cluster.standing
-            if pool is None or not forgotten or not block.confirmed:
-                continue
+            held = claims.Held(
+                own,
+                {b.cidr for b in own if block_key(network.name, b.cidr) in cluster.standing},
+                tuple(block.cidr for block in remembered if block.network == network.name),
+            )
             try:
-                claims.claim(store, claims.Search(network, pool, self.host_id, only=block.cidr))
-                _log.info("put block %s of network %s back", block.cidr, network.name)
-            except Conflict as error:
-                problems.append(Problem("error", f"network {network.name}", str(error), error.hint))
+                got = claims.hold_blocks(store, network, self.host_id, held)
+            except (Conflict, claims.Unsettled) as error:
+                severity = "error" if isinstance(error, Conflict) else "warning"
+                problem = Problem(severity, f"network {network.name}", str(error), error.hint)
+                problems.append(problem)
+                continue
+            for block in set(got) - self._claimed:  # else the watch has yet to bring it
+                back = "put back" if block.cidr in held.forgotten else "claimed"
+                _log.info("%s block %s of network %s", back, block.cidr, network.name)
+            self._claimed.update(got)
         return problems
 
 

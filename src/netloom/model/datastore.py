@@ -129,6 +129,15 @@ class Store(Protocol):
         """Name this very store: a new, empty one in the same place has another id."""
         ...
 
+    @property
+    def settled(self) -> bool:
+        """Tell whether those who wrote here before the store went back in time had time to return.
+
+        False for a few seconds, in a store that was restored from an older copy; True otherwise.
+        Raises Unavailable.
+        """
+        ...
+
     def get(self, key: str) -> Entry | None:
         """Return the newest entry of ``key``, or None."""
         ...

@@ -6,6 +6,10 @@ earlier revision) or confirmed, the host withdraws and looks elsewhere; otherwis
 two overlapping claims, of whatever sizes, the younger one's list always shows the older one, so at
 most one is confirmed; and the oldest never has to yield, so somebody always gets on.
 
+In a store that was restored from an older copy a block may look free that a host deals from: until
+the hosts of before have had time to claim theirs anew (``Store.settled``), nobody claims a block
+that he did not hold before.
+
 A pending block is neither dealt from nor routed, and only its own host touches it. A crash between
 any two steps therefore costs nothing: the host's next run finds its pending blocks and confirms or
 withdraws them by the same rule.
@@ -14,12 +18,11 @@ withdraws them by the same rule.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from netloom.core.ipam.blocks import (
     Preference,
-    block_count,
     block_limit,
     next_block,
     overlap,
@@ -33,10 +36,15 @@ from netloom.model.host import Block, Reservation
 from netloom.model.keys import BLOCKS, RESERVATIONS, block_key, parse_cidr_segment
 from netloom.model.network import Network
 from netloom.model.pool import Pool
+from netloom.reconcile.claim_refusals import limit_reached, pool_exhausted
 
 #: Lost races in a row after which a claim gives up for now. Each one means that another host
 #: got on, so that this is reached only when something writes the same keys in a loop.
 MOST_ATTEMPTS = 64
+
+
+class Unsettled(Unavailable):
+    """The store was restored a moment ago: a block that looks free may be somebody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,7 @@ def claim(store: Store, search: Search) -> Block:
     neither leaks a block nor claims one too many.
 
     Raises Exhausted (pool or the host's limit reached: the user acts), Conflict (``only`` is
-    taken), Unavailable (store away, or the outcome of a write unknown: call again).
+    taken), Unavailable (store away, or the outcome of a write unknown: call again), Unsettled.
     """
     for attempt in range(MOST_ATTEMPTS):
         claims = settle(store, search.network, search.host_id)
@@ -93,6 +101,12 @@ def claim(store: Store, search: Search) -> Block:
             if block.cidr not in search.known and search.only in (None, block.cidr):
                 return block
         cidr = _choose(store, claims, own, search, attempt)
+        if cidr not in search.hints and not store.settled:
+            raise Unsettled(
+                f"network {search.network.name}: the store was restored from an older copy: no "
+                "new block is claimed until those who held one before have had time to say so",
+                hint="nothing to do: it is tried again in a few seconds",
+            )
         pending = Block(search.network.name, cidr, search.host_id, confirmed=False)
         key = block_key(search.network.name, cidr)
         # Won or lost, the next round settles what stands in the store then.
@@ -119,30 +133,54 @@ def claim_needed(store: Store, need: NeedBlock, hints: tuple[IPNetwork, ...] = (
     raise need
 
 
-def hold_blocks(
-    store: Store, network: Network, host_id: str, hints: tuple[IPNetwork, ...] = ()
-) -> tuple[Block, ...]:
-    """Do what a host does for a network at start; return its confirmed blocks, by address.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a host's picture shows of its blocks of a network.
 
-    In ``host-block`` mode it claims a block of each pool that it holds none of; in every mode it
-    finishes what an earlier run began. Idempotent. Raises as :func:`claim` does, after it has done
-    what it can for the other pools.
+    ``blocks`` may be pending. Those in ``forgotten`` only a former store named: this one was
+    restored, or is another. ``hints`` are blocks that the host held before, tried first.
     """
-    failed: NetloomError | None = None
-    if network.addressing.mode == "host-block":
-        for pool in network.pools:
-            try:
-                claim(store, Search(network, pool, host_id, hints=hints))
-            except Exhausted as error:
-                failed = failed or error
+
+    blocks: Collection[Block] = ()
+    forgotten: Collection[IPNetwork] = ()
+    hints: tuple[IPNetwork, ...] = ()
+
+
+def hold_blocks(
+    store: Store, network: Network, host_id: str, held: Held = Held()
+) -> tuple[Block, ...]:
+    """Do what a host owes a network now; return the blocks that it got thereby, by address.
+
+    It finishes what an earlier run began, puts back what a restored store has forgotten, since
+    containers live there, and in ``host-block`` mode claims a block of each pool that it holds none
+    of. Asks the store nothing when nothing is due. Idempotent. Raises as :func:`claim` does, a
+    Conflict after it has done what it can for the other blocks.
+    """
+    if not all(block.confirmed for block in held.blocks):
+        settle(store, network, host_id)  # a run that died left it pending
+    got, failed = [], None
+    for search in _due(network, host_id, held):
+        try:
+            got.append(claim(store, search))
+        except Conflict as error:
+            failed = failed or error
     if failed is not None:
         raise failed
-    own = [
-        each.block
-        for each in settle(store, network, host_id)
-        if each.block is not None and each.block.host_id == host_id
-    ]
-    return tuple(sorted(own, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
+    return tuple(sorted(got, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
+
+
+def _due(network: Network, host_id: str, held: Held) -> Iterator[Search]:
+    """Yield what a host is to claim, those that it puts back first."""
+    own = [block.cidr for block in held.blocks if block.confirmed]
+    for cidr in own:
+        pool = next((pool for pool in network.pools if within(cidr, pool.cidr)), None)
+        if pool is not None and cidr in held.forgotten:
+            yield Search(network, pool, host_id, hints=(cidr,), only=cidr)
+    if network.addressing.mode != "host-block":
+        return
+    for pool in network.pools:
+        if not any(overlap(cidr, pool.cidr) for cidr in own):
+            yield Search(network, pool, host_id, hints=held.hints)
 
 
 def settle(store: Store, network: Network, host_id: str) -> list[Claim]:
@@ -235,7 +273,7 @@ def _choose(
 ) -> IPNetwork:
     limit = block_limit(search.network.addressing)
     if len(own) >= limit:
-        raise _limit_reached(search, own, limit)
+        raise limit_reached(search.network, search.host_id, search.pool, own)
     if search.only is not None:
         return _only(claims, search, search.only)
     chosen = next_block(
@@ -250,7 +288,7 @@ def _choose(
         ),
     )
     if chosen is None:
-        raise _pool_exhausted(search, claims)
+        raise pool_exhausted(search.network, search.pool, {e.cidr: e.block for e in claims})
     return chosen
 
 
@@ -274,33 +312,6 @@ def _reserved(store: Store, network: str) -> list[IPNetwork]:
         except (ValueError, NetloomError):
             continue  # the view reports it
     return reserved
-
-
-def _limit_reached(search: Search, own: list[Block], limit: int) -> Exhausted:
-    held = ", ".join(str(block.cidr) for block in own)
-    what = "the one block" if limit == 1 else f"all {limit} blocks"
-    remedy = (
-        "free addresses (netloom ipam check), or use larger blocks or addressing mode on-demand"
-        if search.network.addressing.mode == "host-block"
-        else "free addresses (netloom ipam check), or raise addressing.maxBlocksPerHost"
-    )
-    return Exhausted(
-        f"network {search.network.name}: host {search.host_id} holds {what} of pool "
-        f"{search.pool.cidr} that it may: {held}",
-        hint=remedy,
-    )
-
-
-def _pool_exhausted(search: Search, claims: list[Claim]) -> Exhausted:
-    held = [each for each in claims if within(each.cidr, search.pool.cidr)]
-    hosts = {each.block.host_id for each in held if each.block is not None}
-    return Exhausted(
-        f"network {search.network.name}: pool {search.pool.cidr} has no free /"
-        f"{search.pool.block_size} block: {len(held)} of {block_count(search.pool)} are held by "
-        f"{len(hosts)} hosts, the rest is reserved or overlapped by blocks of another size",
-        hint="add a pool, lift a reservation (netloom ipam unreserve), or forget hosts that are "
-        "gone (netloom host forget)",
-    )
 
 
 def _write(store: Store, each: Claim, operation: Put | Delete) -> bool:

@@ -66,6 +66,11 @@ class SqliteStore:
         return self._connections.store_id
 
     @property
+    def settled(self) -> bool:
+        """Tell that whoever held something here may be asked: nobody can tell an older copy."""
+        return True
+
+    @property
     def connections(self) -> Connections:
         """The open database, for this store's watches."""
         return self._connections

@@ -9,6 +9,10 @@ is ``<cluster id>-<mark>``. Two things show that a store is no longer the one it
   it first writes a new mark, so that those who come when the revision has grown again notice too.
 
 Each such change begins a new *epoch*: revisions read in one epoch mean nothing in the next.
+
+Who was not here before the restore sees neither. He can see that there was one: every revision
+costs an entry of the raft log, so a cluster whose revision is beyond its log took it from a
+snapshot. How long ago he cannot see: he waits, for a few seconds, in any store ever restored.
 """
 
 from __future__ import annotations
@@ -16,15 +20,19 @@ from __future__ import annotations
 import base64
 import os
 import threading
+import time
 from typing import Any
 
 from netloom.model.datastore import Compare, Put, Transaction
 from netloom.model.errors import NotPermitted, Unavailable
 from netloom.model.keys import STORE_MARK
 from netloom.store.etcd.gateway import Answer, Gateway
+from netloom.store.etcd.refusals import Refusal
 from netloom.store.etcd.wire import Keyspace
 
 FIRST_EPOCH = 1
+#: Agents look for a store that is away every two seconds, and then claim what is theirs at once.
+SETTLE_S = 8.0
 _ATTEMPTS = 10
 
 
@@ -41,6 +49,8 @@ class Identity:
         self._seen = 0
         self._went_back = False
         self._stale = False
+        self._met_s = 0.0
+        self._restored: bool | None = None
         self.epoch = FIRST_EPOCH
         self._refresh()
 
@@ -48,6 +58,15 @@ class Identity:
     def store_id(self) -> str:
         """The id as last known."""
         return f"{self._cluster:016x}" + (f"-{self._mark}" if self._mark else "")
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether the hosts of before a restore had time to return. Raises Unavailable."""
+        if time.monotonic() - self._met_s >= SETTLE_S:
+            return True
+        if self._restored is None:
+            self._restored = self._was_restored()
+        return not self._restored
 
     def ask(self, path: str, request: dict[str, Any], *, repeat: bool = True) -> Answer:
         """Call for an answer of the whole cluster (not of one member's memory) and look at it."""
@@ -130,8 +149,17 @@ class Identity:
                 self._cluster, self._mark = answer.cluster, mark
                 self._seen = answer.revision
                 self._stale = self._went_back = False
+                self._met_s, self._restored = time.monotonic(), None
             return
         raise Unavailable("the mark of the etcd store changes all the time")
+
+    def _was_restored(self) -> bool:
+        """Tell whether the revision is beyond what the raft log can have made of it."""
+        try:
+            told = self._gateway.call("/v3/maintenance/status", {})
+        except (NotPermitted, Refusal):
+            return False  # a user who may not ask must trust
+        return told.revision > int(told.data.get("raftIndex", told.revision)) + 1
 
     def _write_mark(self, revision: int) -> None:
         """Write a new mark unless somebody else just did."""

@@ -48,6 +48,11 @@ class EtcdStore:
         """Name this very store: a new, empty one in the same place has another id."""
         return self._identity.store_id
 
+    @property
+    def settled(self) -> bool:
+        """Tell whether those who wrote before the store went back in time had time to return."""
+        return self._identity.settled
+
     def get(self, key: str) -> Entry | None:
         """Return the newest entry of ``key``, or None."""
         check_key(key)

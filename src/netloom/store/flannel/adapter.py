@@ -52,6 +52,11 @@ class FlannelStore:
         """Name this very store; another prefix is another store."""
         return f"{self._store.store_id}{self._form.root}"
 
+    @property
+    def settled(self) -> bool:
+        """Tell whether those who wrote before the store went back in time had time to return."""
+        return self._store.settled
+
     def get(self, key: str) -> Entry | None:
         """Return the newest entry of ``key``, or None."""
         if key.startswith(keys.CLUSTER) and not key.startswith(keys.RESERVATIONS):
