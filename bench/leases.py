@@ -210,10 +210,12 @@ def _etcd(far: str, folder: Path) -> subprocess.Popen[bytes]:
 
 def _open(far: str) -> Store | None:
     def dial(endpoint: Endpoint, timeout_s: float) -> socket.socket:
-        return namespaces.in_namespace(
-            namespaces.path(far),
-            lambda: socket.create_connection((endpoint.host, endpoint.port), timeout_s),
+        address = (endpoint.host, endpoint.port)
+        connection = namespaces.in_namespace(
+            namespaces.path(far), lambda: socket.create_connection(address, timeout_s)
         )
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
 
     try:
         return EtcdStore(f"etcd://{_ETCD}:2379", dial=dial)
