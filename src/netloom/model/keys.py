@@ -10,6 +10,7 @@ Cluster store, below ``/netloom/v1``::
     endpoints/<host id>/<network>/<container>/<ifname>  Endpoint, mirrored from the host's journal
     alive/<host id>                               leased; there while the host's agent runs
     guard/networks                                written with every change of a definition
+    guard/joins/<network>                         written by a host with its first block's claim
     store                                         the store's own mark, where it keeps one (etcd)
 
 Every agent watches ``cluster/``; ``endpoints/`` and ``alive/`` are read on demand, so that a
@@ -39,6 +40,9 @@ ALIVE = ROOT + "alive/"
 #: Written with every change of a network's definition, by who has checked it against all others:
 #: comparing it makes that check hold at the moment of the commit.
 NETWORKS_GUARD = ROOT + "guard/networks"
+#: Per network, written with the first block that a host claims there: comparing it makes sure that
+#: nobody joined meanwhile.
+JOINS = ROOT + "guard/joins/"
 #: Tells a store from another in the same place; the store's own, no one else sees it.
 STORE_MARK = ROOT + "store"
 JOURNAL_ENDPOINTS = "journal/endpoints/"
@@ -61,6 +65,11 @@ def parse_cidr_segment(text: str) -> IPNetwork:
 def network_key(name: str) -> str:
     """Return the key of a network's definition."""
     return NETWORKS + name
+
+
+def joins_key(network: str) -> str:
+    """Return the key that is written when a host joins a network."""
+    return JOINS + network
 
 
 def host_key(host_id: str) -> str:
