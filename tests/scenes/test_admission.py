@@ -6,7 +6,8 @@ reason; what blocks elsewhere is named with its remedy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from netloom.lab.processes import myself
 from netloom.lab.traffic import Pings
 from netloom.lab.waiting import wait_until
 
+LabUp = Callable[..., Lab]
 ACCEPTS = [
     "-A NETLOOM-FORWARD -s 10.244.0.0/16 -j ACCEPT",
     "-A NETLOOM-FORWARD -d 10.244.0.0/16 -j ACCEPT",
@@ -176,6 +178,56 @@ def test_what_blocks_elsewhere_is_in_the_status_with_what_helps(lab: Lab) -> Non
     for command in problem["remedy"].split("; "):
         host.exec(command.split())
     wait_until(lambda: not problems(host), deadline_s=10, what="the remedy to help")
+
+
+def test_who_wants_no_rules_in_iptables_gets_none_and_is_told_what_drops(lab: Lab) -> None:
+    """Those that stood go, too, when the agent comes back with the setting."""
+    host = lab.host("h1")
+    drop(host)
+    becomes(host, ADMITTED, "our rules in iptables")
+    end(lab, host, "stop-agent")
+    config = host.home.directory / "netloom.yaml"
+    before = config.read_text()
+    config.write_text('{"forwardRules": false}')
+    try:
+        host.start_agent()
+        becomes(host, [], "the rules to go")
+        (problem,) = wait_until(lambda: problems(host), deadline_s=10, what="the problem")
+        assert problem["subject"] == "firewall ip filter FORWARD"
+        assert "iptables -I FORWARD -s 10.244.0.0/16 -j ACCEPT" in problem["remedy"]
+        end(lab, host, "stop-agent")
+    finally:
+        config.write_text(before)
+
+
+@pytest.mark.skipif(not shutil.which("dockerd"), reason="needs Docker")
+def test_a_real_docker_engine_that_drops_leaves_the_way_open_and_so_does_its_restart(
+    lab_up: LabUp,
+) -> None:
+    """Docker sets FORWARD to drop where it is the first to turn forwarding on, as at a boot.
+
+    At its next start it writes its own rules anew, and lets those in DOCKER-USER be.
+    """
+    lab = lab_up(default_document(hosts=2))
+    host = lab.host("h1")
+    for number, one in enumerate(hosts(lab)):
+        one.run("ab"[number])
+    end(lab, host, "stop-agent")
+    host.exec(["sysctl", "-qw", "net.ipv4.ip_forward=0"])
+    host.start_docker()
+    assert "-P FORWARD DROP" in host.exec(["iptables", "-S"])
+    host.start_agent()
+    with_docker = ["-A DOCKER-USER -j NETLOOM-FORWARD", *ACCEPTS]
+    becomes(host, with_docker, "our rules in Docker's chain")
+    with pings(lab) as running:
+        before = generation(host)
+        host.start_docker()
+        assert generation(host) != before, "Docker wrote"
+        assert admitted(host) == with_docker
+        host.exec(["iptables", "-F", "DOCKER-USER"])
+        becomes(host, with_docker, "our rules in Docker's chain again")
+        goes_on(running)
+    wait_until(lambda: not problems(host), deadline_s=10, what="a clean status")
 
 
 def end(lab: Lab, host: LabHost, how: str) -> None:
