@@ -17,7 +17,8 @@ from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
 from netloom.model.host import Block, Host
 from netloom.model.kernel import KernelObject
-from netloom.model.network import Choice, Network, Pool
+from netloom.model.network import Choice, Network
+from netloom.model.pool import Pool
 from netloom.model.view import Problem
 
 NAME = "per-pool"

@@ -1,0 +1,256 @@
+"""IPPool: a pool of a network, as Calico's users see and write it.
+
+A pool is shown under the name that it was written with, else under one made of its network's. A
+new one goes to the network that its annotation :data:`NETWORK` names, else to ``calico``, which is
+made with the preset of that name when it is not there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from netloom.core import amending, definition
+from netloom.core.backends.calico_modes import MODES, choice_of, modes_of
+from netloom.core.backends.per_pool import NAME as PER_POOL
+from netloom.core.backends.per_pool import Division
+from netloom.core.backends.table import BACKENDS
+from netloom.core.ipam.blocks import within
+from netloom.core.resources.contract import Operation, Picture
+from netloom.core.resources.values import take_unused, take_word
+from netloom.model.datastore import Delete, Put
+from netloom.model.errors import Conflict, InvalidConfig
+from netloom.model.fields import Fields
+from netloom.model.keys import NETWORKS_GUARD, block_key, network_key, reservation_key
+from netloom.model.network import Choice, Network
+from netloom.model.pool import Pool
+from netloom.model.resource import Resource
+
+KIND = "IPPool"
+NETWORK = "netloom/network"
+DEFAULT_NETWORK = "calico"
+_BLOCK_SIZES = {4: 26, 6: 122}
+_LIMITS = {4: (20, 32), 6: (116, 128)}
+_UNUSED = ("namespaceSelector", "allowedUses")
+
+
+class Asked(NamedTuple):
+    """What a document says: the pool, and its backend's modes."""
+
+    pool: Pool
+    ipip: str
+    vxlan: str
+
+
+class _Found(NamedTuple):
+    network: Network
+    pool: Pool
+
+
+def check(resource: Resource) -> tuple[str, ...]:
+    """Check an IPPool on its own; return what has no effect here."""
+    _read(resource)
+    fields = Fields(resource.spec, "spec")
+    uses = fields.take("allowedUses")
+    ignored = take_unused(fields, ("namespaceSelector",))
+    return ignored if uses in (None, [], ["Workload", "Tunnel"]) else (*ignored, "spec.allowedUses")
+
+
+class Pools:
+    """Shows and changes the pools of all networks."""
+
+    def shown(self, picture: Picture) -> tuple[Resource, ...]:
+        """Return every pool."""
+        return tuple(
+            _shown(found.network, found.pool) for found in _found(picture.cluster.networks.values())
+        )
+
+    def keys(self, picture: Picture, resource: Resource) -> tuple[str, ...]:
+        """Return the key of the pool's network."""
+        found = _find(picture, resource.name)
+        name = found.network.name if found else _network_for(resource)
+        return (network_key(name),)
+
+    def written(self, picture: Picture, resource: Resource) -> tuple[Operation, ...]:
+        """Return how to put the pool into its network. Raises InvalidConfig or Conflict."""
+        asked, found = _read(resource), _find(picture, resource.name)
+        if found is not None and found.pool.cidr != asked.pool.cidr:
+            raise InvalidConfig(
+                f"spec.cidr: {resource.name} is {found.pool.cidr} and cannot become "
+                f"{asked.pool.cidr}",
+                field="spec.cidr",
+                value=str(asked.pool.cidr),
+                hint="create another pool and set disabled: true in this one; its containers "
+                "keep their addresses until they go",
+            )
+        before = found.network if found else picture.cluster.networks.get(_network_for(resource))
+        try:
+            return _write(_changed(picture, resource, before, asked))
+        except InvalidConfig as error:
+            field = error.field
+            if field.startswith("pools["):
+                field = "spec." + (field.partition("].")[2] or "cidr")
+            text = str(error).replace(error.field, field)
+            raise InvalidConfig(text, field=field, value=error.value, hint=error.hint) from None
+
+    def removed(self, picture: Picture, resource: Resource) -> tuple[Operation, ...]:
+        """Return how to take the pool away. Raises Conflict while containers have its addresses."""
+        found = _find(picture, resource.name)
+        assert found is not None, "only what is shown is removed"
+        network, pool = found
+        held = [
+            endpoint
+            for endpoint in picture.endpoints
+            if endpoint.network == network.name and any(a in pool.cidr for a in endpoint.addresses)
+        ]
+        if held:
+            raise Conflict(
+                f"IPPool({resource.name}): {len(held)} interfaces have addresses of {pool.cidr}, "
+                f"the first is {held[0].handle}",
+                hint="set disabled: true and wait until they have gone: "
+                "`netloom ipam show --show-blocks`",
+            )
+        return (*_blocks_away(picture, found), *_pool_away(picture, found))
+
+
+def _read(resource: Resource) -> Asked:
+    fields = Fields(resource.spec, "spec")
+    ipip = take_word(fields, "ipipMode", MODES) or "Never"
+    vxlan = take_word(fields, "vxlanMode", MODES) or "Never"
+    if "Never" not in (ipip, vxlan):
+        raise InvalidConfig(
+            f"spec.vxlanMode: ipipMode {ipip} and vxlanMode {vxlan} exclude each other",
+            field="spec.vxlanMode",
+            value=vxlan,
+            hint="set one of them to Never",
+        )
+    take_unused(fields, _UNUSED)
+    data = {**fields.rest(), "name": resource.name}
+    data.setdefault("natOutgoing", False)
+    if data.get("nodeSelector") == "all()":
+        del data["nodeSelector"]
+    pool = Pool.parse(data, "spec", default_block_size=_BLOCK_SIZES)
+    low, high = _LIMITS[pool.family]
+    if not low <= pool.block_size <= high:
+        raise InvalidConfig(
+            f"spec.blockSize: {pool.block_size} is out of range {low}..{high}",
+            field="spec.blockSize",
+            value=pool.block_size,
+            hint=f"choose a prefix length from {low} to {high}",
+        )
+    return Asked(pool, ipip, vxlan)
+
+
+def _shown(network: Network, pool: Pool) -> Resource:
+    ipip, vxlan = modes_of(_choice(network, pool))
+    spec: dict[str, Any] = {
+        "cidr": str(pool.cidr),
+        "blockSize": pool.block_size,
+        "ipipMode": ipip,
+        "vxlanMode": vxlan,
+        "natOutgoing": pool.nat_outgoing,
+        "nodeSelector": pool.node_selector.text if pool.node_selector else "all()",
+        "disabled": pool.disabled,
+        "disableBGPExport": pool.unexported,
+        "assignmentMode": "Manual" if pool.manual else "Automatic",
+        "allowedUses": ["Workload", "Tunnel"],
+    }
+    elsewhere = {} if network.name == DEFAULT_NETWORK else {NETWORK: network.name}
+    return Resource(KIND, _name(network, pool), spec, annotations=elsewhere)
+
+
+def _name(network: Network, pool: Pool) -> str:
+    """Return a pool's name: its own, else ``NETWORK-ipv4-ippool``, numbered from the second on."""
+    if pool.name:
+        return pool.name
+    kin = [each for each in network.pools if each.family == pool.family and not each.name]
+    place = kin.index(pool)
+    return f"{network.name}-ipv{pool.family}-ippool" + (f"-{place + 1}" if place else "")
+
+
+def _found(networks: Iterable[Network]) -> list[_Found]:
+    return [_Found(network, pool) for network in networks for pool in network.pools]
+
+
+def _find(picture: Picture, name: str) -> _Found | None:
+    for found in _found(picture.cluster.networks.values()):
+        if _name(*found) == name:
+            return found
+    return None
+
+
+def _network_for(resource: Resource) -> str:
+    return resource.annotations.get(NETWORK, DEFAULT_NETWORK)
+
+
+def _choice(network: Network, pool: Pool) -> Choice:
+    """Return the backend that carries a pool."""
+    if network.backend.type != PER_POOL:
+        return network.backend
+    division = BACKENDS[PER_POOL].parse(network.backend.options, "backend")
+    assert isinstance(division, Division)
+    return division.choice(pool)
+
+
+def _changed(picture: Picture, resource: Resource, before: Network | None, asked: Asked) -> Network:
+    """Return the network with the pool in it, checked against all that is there."""
+    if before is None:
+        data = {**definition.preset("calico"), "name": _network_for(resource)}
+        data["pools"] = [asked.pool.render()]
+        data["backend"] = choice_of(asked.ipip, asked.vxlan).render()
+        wanted = definition.parse(data)
+        amending.check_fit(picture.cluster, wanted)
+        return wanted
+    choices: dict[Pool, Choice] = {}
+    for pool in before.pools:
+        choice = _choice(before, pool)
+        if _name(before, pool) == resource.name:
+            choices[asked.pool] = choice_of(asked.ipip, asked.vxlan, choice)
+        else:
+            choices[pool] = choice
+    if asked.pool not in choices:
+        like = next(iter(choices.values()))
+        choices[asked.pool] = choice_of(asked.ipip, asked.vxlan, like)
+    network = replace(before, pools=tuple(choices), backend=_joined(choices))
+    wanted = definition.parse(network.render())
+    return amending.changed(picture.cluster, picture.endpoints, wanted)
+
+
+def _joined(choices: dict[Pool, Choice]) -> Choice:
+    """Return one backend where all pools have the same, else a division."""
+    labels = [choice.label for choice in choices.values()]
+    if len(set(labels)) == 1:
+        return next(iter(choices.values()))
+    common = max(sorted(set(labels)), key=labels.count)
+    default = next(choice for choice in choices.values() if choice.label == common)
+    pools = {str(p.cidr): c.render() for p, c in choices.items() if c.label != common}
+    return Choice(PER_POOL, {"default": default.render(), "pools": pools})
+
+
+def _write(network: Network) -> tuple[Operation, ...]:
+    value = json.dumps(network.render()).encode()
+    return (Put(network_key(network.name), value), Put(NETWORKS_GUARD, b""))
+
+
+def _blocks_away(picture: Picture, found: _Found) -> Iterable[Operation]:
+    for block in picture.cluster.blocks.values():
+        if block.network == found.network.name and within(block.cidr, found.pool.cidr):
+            yield Delete(block_key(block.network, block.cidr))
+
+
+def _pool_away(picture: Picture, found: _Found) -> Iterable[Operation]:
+    network, pool = found
+    left = {p: _choice(network, p) for p in network.pools if p != pool}
+    if left:
+        wanted = replace(network, pools=tuple(left), backend=_joined(left))
+        if wanted.backend != network.backend:
+            wanted = amending.changed(picture.cluster, picture.endpoints, wanted, force=True)
+        yield from _write(wanted)
+        return
+    yield Delete(network_key(network.name))
+    yield Put(NETWORKS_GUARD, b"")
+    for name, cidr in picture.cluster.reservations:
+        if name == network.name:
+            yield Delete(reservation_key(name, cidr))

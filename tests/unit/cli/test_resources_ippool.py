@@ -1,0 +1,161 @@
+"""IPPools: views of networks' pools, changed under the rules that every change of a network has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Netloom = Callable[..., Any]
+File = Callable[[str], str]
+
+POOL = """\
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata:
+  name: default-ipv4-ippool
+spec:
+  cidr: 10.244.0.0/16
+  blockSize: 26
+  vxlanMode: Always
+  natOutgoing: true
+  nodeSelector: all()
+"""
+SECOND = POOL.replace("default-ipv4-ippool", "second").replace("10.244", "10.245")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> File:
+    def write(text: str) -> str:
+        path = tmp_path / "pools.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_the_first_pool_makes_the_network(netloom: Netloom, file: File) -> None:
+    assert netloom("create", "-f", file(POOL)).code == 0
+    network = netloom("network", "show", "calico", "-o", "json").data
+    assert network["pools"] == [
+        {
+            "cidr": "10.244.0.0/16",
+            "blockSize": 26,
+            "natOutgoing": True,
+            "name": "default-ipv4-ippool",
+        }
+    ]
+    assert network["attachment"] == {"type": "routed"}
+    assert network["backend"] == {
+        "type": "vxlan",
+        "vni": 4096,
+        "port": 4789,
+        "device": "vxlan.calico",
+    }
+    assert netloom("get", "ippools", "-o", "wide").out == (
+        "NAME                  CIDR            NAT    IPIPMODE   VXLANMODE   DISABLED   "
+        "DISABLEBGPEXPORT   SELECTOR   ASSIGNMENTMODE   \n"
+        "default-ipv4-ippool   10.244.0.0/16   true   Never      Always      false      "
+        "false              all()      Automatic        \n\n"
+    )
+
+
+def test_the_pool_of_any_network_is_an_ippool(netloom: Netloom) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel")
+    got = netloom("get", "ippool", "blue-ipv4-ippool", "-o", "json").data
+    assert got["metadata"]["annotations"] == {"netloom/network": "blue"}
+    assert got["spec"]["vxlanMode"] == "Always"
+    assert (
+        netloom("patch", "ippool", "blue-ipv4-ippool", "-p", '{"spec":{"disabled":true}}').code == 0
+    )
+    network = netloom("network", "show", "blue", "-o", "json").data
+    assert network["pools"][0]["disabled"] is True
+
+
+def test_two_documents_become_two_pools_of_one_network(netloom: Netloom, file: File) -> None:
+    assert netloom("apply", "-f", file(f"{POOL}---\n{SECOND}")).code == 0
+    network = netloom("network", "show", "calico", "-o", "json").data
+    assert [pool["name"] for pool in network["pools"]] == ["default-ipv4-ippool", "second"]
+    assert network["backend"]["type"] == "vxlan"
+
+
+def test_pools_with_modes_of_their_own_divide_the_network(netloom: Netloom, file: File) -> None:
+    text = f"{POOL}---\n{SECOND.replace('Always', 'CrossSubnet')}"
+    assert netloom("apply", "-f", file(text)).code == 0
+    network = netloom("network", "show", "calico", "-o", "json").data
+    assert network["backend"]["type"] == "per-pool"
+    modes = netloom("get", "ippools", "-o", "custom-columns=NAME,VXLANMODE").out.split()
+    assert modes == ["NAME", "VXLANMODE", "default-ipv4-ippool", "Always", "second", "CrossSubnet"]
+    assert netloom("delete", "ippool", "second").code == 0
+    network = netloom("network", "show", "calico", "-o", "json").data
+    assert network["backend"]["type"] == "vxlan"
+    assert network["retiring"][0]["type"] == "per-pool", "the hosts follow one after the other"
+
+
+def test_another_mode_moves_the_network(netloom: Netloom, file: File) -> None:
+    netloom("apply", "-f", file(POOL))
+    change = '{"spec": {"vxlanMode": "CrossSubnet"}}'
+    assert netloom("patch", "ippool", "default-ipv4-ippool", "-p", change).code == 0
+    network = netloom("network", "show", "calico", "-o", "json").data
+    assert network["backend"]["directRouting"] is True
+    assert network["moves"] == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("cidr: 10.244.0.0/16", "cidr: 10.244.0.1/16", "spec.cidr"),
+        ("cidr: 10.244.0.0/16", "cidr: 10.0.0.0/8", "cannot become 10.0.0.0/8"),
+        ("blockSize: 26", "blockSize: 12", "spec.blockSize"),
+        ("blockSize: 26", "blockSize: 33", "spec.blockSize"),
+        ("vxlanMode: Always", "vxlanMode: Sometimes", "Never, CrossSubnet, Always"),
+        ("vxlanMode: Always", "vxlanMode: Always\n  ipipMode: Always", "exclude each other"),
+        ("nodeSelector: all()", "nodeSelector: rack ==", "position 8"),
+        ("natOutgoing: true", "natOutgoin: true", "did you mean 'natOutgoing'?"),
+        ("name: default-ipv4-ippool", "name: third", "overlaps"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_written(
+    netloom: Netloom, file: File, old: str, new: str, words: str
+) -> None:
+    netloom("apply", "-f", file(POOL))
+    before = netloom("network", "show", "calico", "-o", "json").data
+    said = netloom("apply", "-f", file(POOL.replace(old, new)))
+    assert said.code == 3
+    assert words in said.err
+    assert "pools.yaml:" in said.err
+    assert netloom("network", "show", "calico", "-o", "json").data == before
+
+
+def test_a_pool_whose_addresses_are_in_use_is_not_deleted(
+    netloom: Netloom, file: File, put: Callable[[str, Any], int]
+) -> None:
+    netloom("apply", "-f", file(f"{POOL}---\n{SECOND}"))
+    block = {"network": "calico", "cidr": "10.245.0.0/26", "host": "h1", "state": "confirmed"}
+    put("/netloom/v1/cluster/blocks/calico/10.245.0.0-26", block)
+    endpoint = {
+        "network": "calico",
+        "host": "h1",
+        "container": "web",
+        "ifname": "eth0",
+        "netns": "/run/netns/x",
+        "hostIfname": "cali1",
+        "mac": "02:00:00:00:00:01",
+        "addresses": ["10.245.0.2"],
+        "attached": True,
+    }
+    key = "/netloom/v1/endpoints/h1/calico/web/eth0"
+    put(key, endpoint)
+    said = netloom("delete", "ippool", "second")
+    assert said.code == 4
+    assert "calico.web.eth0" in said.err
+    put(key, {**endpoint, "addresses": ["10.244.0.2"]})
+    assert netloom("delete", "ippool", "second").code == 0
+    assert netloom("ipam", "show", "-o", "json").data is not None
+    assert netloom("get", "ippools").out.split()[3:] == [
+        "default-ipv4-ippool",
+        "10.244.0.0/16",
+        "all()",
+    ]
