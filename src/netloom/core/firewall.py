@@ -7,9 +7,9 @@
   (the own ones too: hairpin) and from the host itself, 127.0.0.1 included.
 
 What an accept here cannot do: netfilter asks every table's chain at a hook in turn, and "accept"
-ends one chain, not the hook; "drop" ends everything. So the DROP policy that Docker gives the
-FORWARD chain of iptables still drops what we accepted. No table can be written that overrules
-another; ``core/obstacles.py`` finds such chains and says what to do.
+ends one chain, not the hook; "drop" ends everything. No table can be written that overrules
+another: ``core/admission.py`` has rules of ours in iptables' own tables where those drop, and
+``core/obstacles.py`` names what else does and says what helps.
 
 The text is exactly what ``nft -s list table inet netloom`` prints (nft 1.0.6), so that drift is a
 comparison of two strings. Ports are elements of maps: ten thousand of them are as few rules as one,
@@ -179,7 +179,12 @@ def _chains(parts: list[_Part]) -> list[str]:
     def rules(of: str) -> list[str]:
         return [rule for part in parts for rule in getattr(part, of)()]
 
-    chains = [_chain("forward", "type filter hook forward priority filter", rules("forward"))]
+    forward = rules("forward")
+    if any(part.nat or part.leads for part in parts):
+        # Nearly every packet belongs to a connection that stands: it is asked nothing else. Where
+        # nothing is translated the question would be what turns connection tracking on.
+        forward.insert(0, "ct state established,related accept")
+    chains = [_chain("forward", "type filter hook forward priority filter", forward)]
     if publish := rules("publish"):
         local = ["fib daddr type local jump publish"]
         guard = ['iif != "lo" ip daddr 127.0.0.0/8 drop']

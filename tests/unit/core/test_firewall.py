@@ -54,6 +54,22 @@ def test_a_host_without_published_ports_has_no_destination_nat() -> None:
     assert "ip6" not in text
 
 
+def test_packets_of_standing_connections_are_asked_nothing_else_where_those_are_tracked() -> None:
+    """Tracking is on with source NAT or published ports; a host without is spared it."""
+
+    def forward(pool: Any, *endpoints: Endpoint) -> list[str]:
+        text = firewall.table([network(pool)], endpoints).text
+        chain = text[text.index("chain forward {") :].partition("}")[0]
+        return [line.strip() for line in chain.splitlines()[2:] if line.strip()]
+
+    plain = ["ip saddr @pools4 accept", "ip daddr @pools4 accept"]
+    first = ["ct state established,related accept", *plain]
+    bare = {"cidr": "10.244.0.0/16", "natOutgoing": False}
+    assert forward("10.244.0.0/16") == first
+    assert forward(bare, endpoint("c1", PortMapping(80, 80))) == first
+    assert forward(bare) == plain
+
+
 def test_only_nat_outgoing_pools_are_masqueraded_and_never_towards_any_pool() -> None:
     green = network({"cidr": "10.9.0.0/16", "natOutgoing": False}, name="green")
     text = firewall.table([network("10.244.0.0/16"), green]).text

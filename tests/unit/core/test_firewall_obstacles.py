@@ -33,7 +33,7 @@ def ruleset(*items: Any) -> dict[str, Any]:
     return {"nftables": [{"metainfo": {}}, *items]}
 
 
-ACCEPT = {"accept": None}
+ACCEPT, DROP = {"accept": None}, {"drop": None}
 BOTH = (
     rule("DOCKER-USER", match("saddr", "10.244.0.0", 16), {"counter": {}}, ACCEPT),
     rule("DOCKER-USER", match("daddr", "10.0.0.0", 8), ACCEPT),
@@ -100,3 +100,52 @@ def test_chains_that_jump_in_a_ring_end() -> None:
         rule("A", {"jump": {"target": "A"}}),
     ]
     assert forward_drops(ruleset(forward(), *ring), [FOUR])
+
+
+def test_a_rule_that_drops_a_pool_is_named_where_the_policy_is_to_accept() -> None:
+    """In a chain that is jumped to, too; an accept that comes after it is of no use."""
+    jump = rule("FORWARD", {"counter": {}}, {"jump": {"target": "SITE"}})
+    site = rule("SITE", match("daddr", "10.0.0.0", 8), {"counter": {}}, DROP)
+    late = rule("FORWARD", match("daddr", "10.244.0.0", 16), ACCEPT)
+    (found,) = forward_drops(ruleset(forward("accept"), chain("SITE"), jump, site, late), [FOUR])
+    assert "(rule of chain SITE: ip daddr 10.0.0.0/8 drop)" in found.text
+    assert found.severity == "error"
+    early = rule("FORWARD", match("daddr", "10.244.0.0", 16), ACCEPT)
+    assert not forward_drops(ruleset(forward("accept"), chain("SITE"), early, jump, site), [FOUR])
+
+
+def test_a_rule_that_rejects_everything_is_named_as_one_of_an_old_iptables_service() -> None:
+    reject = rule("FORWARD", {"counter": {}}, {"xt": {"type": "target", "name": "REJECT"}})
+    (found,) = forward_drops(ruleset(forward("accept"), reject), [FOUR])
+    assert "(rule of chain FORWARD: reject)" in found.text
+
+
+def test_a_rule_that_drops_a_part_of_a_pool_is_a_warning_as_it_may_be_meant() -> None:
+    one = rule("FORWARD", match("saddr", "10.244.3.0", 24), DROP)
+    (found,) = forward_drops(ruleset(forward("accept"), one), [FOUR])
+    assert found.severity == "warning"
+    assert "ip saddr 10.244.3.0/24 drop" in found.text
+
+
+def test_what_is_dropped_under_other_conditions_or_after_a_return_is_no_problem() -> None:
+    isolation = rule(
+        "FORWARD",
+        {"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "docker0"}},
+        DROP,
+    )
+    set_of_xt = rule("FORWARD", {"xt": {"type": "match", "name": "set"}}, DROP)
+    jump = rule("FORWARD", {"jump": {"target": "SITE"}})
+    back = rule("SITE", match("saddr", "10.244.0.0", 16), {"return": None})
+    also = rule("SITE", match("daddr", "10.244.0.0", 16), {"return": None})
+    rest = rule("SITE", DROP)
+    items = [isolation, set_of_xt, chain("SITE"), jump, back, also, rest]
+    assert not forward_drops(ruleset(forward("accept"), *items), [FOUR])
+
+
+def test_our_own_rules_inside_of_it_end_the_problem() -> None:
+    jump = rule("FORWARD", {"counter": {}}, {"jump": {"target": "NETLOOM-FORWARD"}})
+    own = [
+        rule("NETLOOM-FORWARD", match(end, "10.244.0.0", 16), {"counter": {}}, ACCEPT)
+        for end in ("saddr", "daddr")
+    ]
+    assert not forward_drops(ruleset(forward(), chain("NETLOOM-FORWARD"), jump, *own), [FOUR])
