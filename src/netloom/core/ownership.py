@@ -9,11 +9,13 @@ from collections.abc import Iterable
 
 from netloom.model.kernel import (
     ALIAS_PREFIX,
+    IPIP_DEVICE,
     NFT_TABLE,
     ROUTE_PROTOCOL,
     Address,
     Admission,
     Fdb,
+    Ipip,
     KernelObject,
     Link,
     Neighbour,
@@ -49,6 +51,29 @@ def owns(obj: KernelObject, links: frozenset[str]) -> bool:
         return obj.name == NFT_TABLE
     # Proxies are in our own run directory; an admission is a chain that has our name.
     return isinstance(obj, UdpProxy | UdpPeer | Admission)
+
+
+def is_lasting(obj: KernelObject) -> bool:
+    """Tell whether ``obj`` is the device that module ipip makes: it cannot be deleted.
+
+    It becomes ours by our alias. What is no longer wanted of it is given back: the addresses and
+    the alias go, and it is set down (net/ipv4/ip_tunnel.c, ip_tunnel_dellink).
+    """
+    return isinstance(obj, Link) and obj.kind == "ipip" and obj.name == IPIP_DEVICE
+
+
+def is_vacant(obj: KernelObject) -> bool:
+    """Tell whether ``obj`` is the device of module ipip as it comes: down, without a mark.
+
+    Nobody uses it, so we may take it. One that is up is another's, such as Calico's.
+    """
+    return (
+        is_lasting(obj)
+        and isinstance(obj, Link)
+        and not obj.alias
+        and not obj.up
+        and obj.ipip == Ipip()
+    )
 
 
 def outlives_link(obj: KernelObject) -> bool:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from netloom.kernel import wire
 from netloom.kernel.wire import attributes, string
 from netloom.model.addr import IPAddress, IPNetwork
-from netloom.model.kernel import Address, Fdb, Link, Neighbour, Route, Vxlan
+from netloom.model.kernel import Address, Fdb, Ipip, Link, Neighbour, Route, Vxlan
 
 _attribute = wire.ATTRIBUTE.unpack_from
 _u32 = wire.U32.unpack_from
@@ -91,6 +91,7 @@ def _link(
         master=name_of(_u32(master)[0]) if master else None,
         hairpin=hairpin,
         vxlan=_vxlan(info.get(wire.IFLA_INFO_DATA, b""), name_of) if kind == "vxlan" else None,
+        ipip=_ipip(info.get(wire.IFLA_INFO_DATA, b"")) if kind == "ipip" else None,
         index=index,
         carrier=bool(flags & wire.IFF_LOWER_UP),
     )
@@ -107,6 +108,12 @@ def _vxlan(data: bytes, name_of: Callable[[int], str]) -> Vxlan:
         local=ip_address(local),
         learning=fields.get(wire.IFLA_VXLAN_LEARNING, b"\0") != b"\0",
     )
+
+
+def _ipip(data: bytes) -> Ipip:
+    fields = dict(attributes(data))
+    ends = (fields.get(kind, b"") for kind in (wire.IFLA_IPTUN_LOCAL, wire.IFLA_IPTUN_REMOTE))
+    return Ipip(*(ip_address(end) if any(end) else None for end in ends))
 
 
 def addresses(payloads: Iterable[bytes], names: Mapping[int, str]) -> list[Address]:

@@ -13,7 +13,7 @@ from netloom.kernel import wire
 from netloom.kernel.encode import mac_bytes
 from netloom.kernel.wire import attribute, message, nest, number, text
 from netloom.model.errors import Bug
-from netloom.model.kernel import Link, Peer, Vxlan
+from netloom.model.kernel import Ipip, Link, Peer, Vxlan
 
 _NO_STATS = number(wire.IFLA_EXT_MASK, wire.RTEXT_FILTER_SKIP_STATS)
 
@@ -49,6 +49,8 @@ def create(link: Link, around: Surroundings) -> bytes:
     """
     if link.kind == "vxlan" and link.vxlan:
         data = _vxlan(link.vxlan, around.lower_index)
+    elif link.kind == "ipip" and link.ipip:
+        data = _ipip(link.ipip)
     elif link.kind == "veth" and link.peer:
         data = _veth(link.peer, around.netns_fd)
     elif link.kind == "bridge":
@@ -111,6 +113,12 @@ def up(index: int) -> bytes:
     return message(wire.RTM_NEWLINK, 0, _header(index, True))
 
 
+def give_back(index: int) -> bytes:
+    """Set a link down and take its alias away."""
+    empty = attribute(wire.IFLA_IFALIAS, b"")
+    return message(wire.RTM_NEWLINK, 0, _header(index, False), empty)
+
+
 def delete(index: int) -> bytes:
     """Delete the link numbered ``index``: by number, since a name may be another link's by now."""
     return message(wire.RTM_DELLINK, 0, _header(index))
@@ -153,6 +161,11 @@ def _vxlan(vxlan: Vxlan, lower_index: int) -> list[bytes]:
         _byte(wire.IFLA_VXLAN_LEARNING, vxlan.learning),
         attribute(wire.IFLA_VXLAN_PORT, struct.pack("!H", vxlan.port)),
     ]
+
+
+def _ipip(ipip: Ipip) -> list[bytes]:
+    ends = ((wire.IFLA_IPTUN_LOCAL, ipip.local), (wire.IFLA_IPTUN_REMOTE, ipip.remote))
+    return [attribute(kind, end.packed) for kind, end in ends if end is not None]
 
 
 def _veth(peer: Peer, netns_fd: int) -> list[bytes]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from netloom.model.addr import IPAddress
 from netloom.model.kernel import Fdb, Link
 
-_SETTINGS = ("kind", "alias", "mtu_bytes", "mac", "up", "hairpin", "vxlan")
+_SETTINGS = ("kind", "alias", "mtu_bytes", "mac", "up", "hairpin", "vxlan", "ipip")
 
 
 class Known:

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import groupby
 
+from netloom.core.ownership import is_lasting, is_vacant
 from netloom.kernel import decode, encode_link, interior, namespaces, refusals, tun
 from netloom.kernel.encode_link import Surroundings
 from netloom.kernel.known import Known
@@ -61,6 +62,9 @@ class Links:
 
     def _add(self, change: Change) -> None:
         link = _link_of(change)
+        if is_lasting(link):
+            self._take(change)
+            return
         standing = self._lookup.find(link.name)
         if standing is not None:
             raise refusals.link_conflict(link, standing)
@@ -80,6 +84,26 @@ class Links:
         except BaseException:
             self._remove(link.name, self._lookup.index(link.name))
             raise
+
+    def _take(self, change: Change) -> None:
+        """Make the device of a module ours; to ask for one has the kernel load the module.
+
+        The module then makes its device before ours could be made: "exists" is what we hope for.
+        """
+        link = _link_of(change)
+        standing = self._lookup.find(link.name)
+        if standing is None:
+            bare = Link(link.name, link.kind, up=None, ipip=link.ipip)
+            (ack,) = self._netlink.send([encode_link.create(bare, Surroundings())])
+            if ack.errno not in (0, errno.EEXIST):
+                raise refusals.refusal(change, ack)
+            standing = self._lookup.find(link.name)
+        if standing is None:
+            raise refusals.no_such_link(change, link.name)
+        if not is_vacant(standing):
+            raise refusals.link_conflict(link, standing)
+        self._known.links[link.name] = replace(link, index=standing.index)
+        self._send(change, self._differences(change, standing))
 
     def _create_tun(self, change: Change) -> None:
         """Create a TUN device with its alias; it stays when it is whole."""
@@ -130,7 +154,7 @@ class Links:
             return
         if not _may_touch(change, standing):
             raise refusals.link_conflict(link, standing)
-        if link.kind != standing.kind or link.vxlan != standing.vxlan:
+        if (link.kind, link.vxlan, link.ipip) != (standing.kind, standing.vxlan, standing.ipip):
             self._remove(link.name, standing.index)
             self._add(change)
             return
@@ -182,6 +206,8 @@ class Links:
             name = _link_of(changes[place]).name
             self._known.links.pop(name, None)
             self._lookup.learn(name, 0)
+        for place in [place for place in doomed if is_lasting(changes[place].obj)]:
+            verdicts[place] = self._give_back(changes[place], doomed.pop(place))
         if len(doomed) > 1 and self._delete_together(list(doomed.values())):
             return verdicts
         for place, index in doomed.items():
@@ -189,6 +215,12 @@ class Links:
             if ack.errno and not refusals.is_absent(changes[place], ack):
                 verdicts[place] = refusals.refusal(changes[place], ack)
         return verdicts
+
+    def _give_back(self, change: Change, index: int) -> NetloomError | None:
+        """Leave a device that cannot be deleted as its module made it: down and without a mark."""
+        (ack,) = self._netlink.send([encode_link.give_back(index)])
+        gone = not ack.errno or refusals.is_absent(change, ack)
+        return None if gone else refusals.refusal(change, ack)
 
     def _doomed(self, change: Change) -> int:
         """Return the number of the link to delete; 0 when it is gone already."""

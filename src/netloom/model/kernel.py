@@ -23,6 +23,8 @@ from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
 ROUTE_PROTOCOL = 78
 #: Links that are ours have an alias that begins so; the network's name follows.
 ALIAS_PREFIX = "netloom:"
+#: The device that module ipip itself makes in every namespace, and that nobody can delete.
+IPIP_DEVICE = "tunl0"
 #: The one nftables table that is ours, family inet.
 NFT_TABLE = "netloom"
 #: The chain that is ours in iptables' filter tables, where those would drop our traffic.
@@ -63,6 +65,17 @@ class Vxlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Ipip:
+    """Settings of an ipip device; None is "any": the route says where a packet goes.
+
+    A change of any of them means a new device. There is one device with both None in a namespace.
+    """
+
+    local: IPAddress | None = None
+    remote: IPAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """The container's end of a veth pair and all that is configured behind it.
 
@@ -99,8 +112,8 @@ class _Keyed:
 class Link(_Keyed):
     """A network interface of the host.
 
-    ``kind``: ``vxlan``, ``bridge``, ``veth``, ``tun``, ``macvlan``, or what the kernel reports for
-    others ("" for a physical card). Fields that are None are not our business and never compared.
+    ``kind``: ``vxlan``, ``ipip``, ``bridge``, ``veth``, ``tun``, ``macvlan``, or what the kernel
+    reports for others ("" for a physical card). Fields that are None are not our business and never compared.
     ``peer`` is needed to create a veth and is not read back. ``index`` is the kernel's number,
     filled in on read, not compared.
     """
@@ -115,6 +128,7 @@ class Link(_Keyed):
     master: str | None = None
     hairpin: bool | None = None
     vxlan: Vxlan | None = None
+    ipip: Ipip | None = None
     peer: Peer | None = field(default=None, compare=False)
     index: int = field(default=0, compare=False)
     carrier: bool = field(default=True, compare=False)
@@ -352,6 +366,8 @@ def _describe_link(link: Link) -> str:
     if link.vxlan:
         vx = link.vxlan
         words.append(f"id {vx.vni} local {vx.local} dev {vx.device} dstport {vx.port} nolearning")
+    if link.ipip:
+        words.append(f"remote {link.ipip.remote or 'any'} local {link.ipip.local or 'any'}")
     if link.mac:
         words.append(f"address {link.mac}")
     if link.mtu_bytes:

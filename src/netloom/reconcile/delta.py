@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from netloom.core.ownership import our_links, outlives_link, owns
+from netloom.core.ownership import is_lasting, is_vacant, our_links, outlives_link, owns
 from netloom.model.kernel import KINDS, KernelObject, Link, NftTable, Sysctl, Vxlan, describe
 from netloom.model.view import Problem
 from netloom.reconcile.contracts import Change, Verb
@@ -66,7 +66,7 @@ def delta(
             adds.append(Change(Verb.ADD, want, reason="missing"))
         elif have is want or matches(want, have):
             continue
-        elif owns(have, links) or isinstance(want, Sysctl | NftTable):
+        elif owns(have, links) or isinstance(want, Sysctl | NftTable) or is_vacant(have):
             adds.append(Change(Verb.REPLACE, want, have, difference(want, have)))
         else:
             problems.append(_taken(want, have))
@@ -90,6 +90,7 @@ def matches(want: KernelObject, have: KernelObject) -> bool:
         and want.master == have.master
         and want.hairpin in (None, have.hairpin)
         and want.vxlan == have.vxlan
+        and want.ipip == have.ipip
     )
 
 
@@ -126,7 +127,10 @@ def _blocked(
     blocked = {
         have.name
         for key, have in actual.items()
-        if isinstance(have, Link) and have.name not in links and key in desired
+        if isinstance(have, Link)
+        and have.name not in links
+        and key in desired
+        and not is_vacant(have)
     }
     if not blocked:
         return blocked
@@ -144,7 +148,7 @@ def _rebuilt(
         if isinstance(have, Link)
         and have.name in links
         and isinstance(want := desired.get(key), Link)
-        and (want.kind, want.vxlan) != (have.kind, have.vxlan)
+        and (want.kind, want.vxlan, want.ipip) != (have.kind, have.vxlan, have.ipip)
     }
 
 
@@ -190,7 +194,10 @@ def _sweep(
     gone = lost | {
         obj.name
         for key, obj in held["link"].items()
-        if isinstance(obj, Link) and key not in desired and obj.name in links
+        if isinstance(obj, Link)
+        and key not in desired
+        and obj.name in links
+        and not is_lasting(obj)
     }
     changes = []
     for kind in reversed(KINDS):
@@ -209,6 +216,14 @@ def _goes_along(obj: KernelObject, lost: set[str], gone: set[str]) -> bool:
 
 
 def _taken(want: KernelObject, have: KernelObject) -> Problem:
+    if is_lasting(have):
+        return Problem(
+            "error",
+            have.key,
+            f"{have.key} is in use, and not by us: {describe(have)}",
+            f"if nobody needs it, set it down (ip {have.key.replace(' ', ' set ', 1)} down); "
+            "two that make tunnels with ipip cannot share a host: use backend vxlan",
+        )
     if isinstance(want, Link):
         return Problem(
             "error",

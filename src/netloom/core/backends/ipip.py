@@ -1,0 +1,162 @@
+"""Backend ``ipip``: a packet to a peer's block is put into one to the peer itself, as Calico does.
+
+One device for all peers, ``tunl0``, which module ipip makes and nobody can delete: it has neither
+end set, so the route says where a packet goes (``<block> via <host> dev tunl0 onlink``), and the
+kernel takes the sender's address that leads there. The device has the first address of the host's
+first block: that is the source of what the host itself sends to containers elsewhere, and the hop
+that ``traceroute`` shows. In mode ``CrossSubnet`` a peer on the same segment gets a plain route.
+
+Sources: RFC 2003; net/ipv4/ipip.c; reference/calico.md.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from netloom.core.backends.contract import Reach, Side
+from netloom.core.backends.onlink import direct_route
+from netloom.model.addr import Family, IPAddress, IPInterface
+from netloom.model.errors import InvalidConfig
+from netloom.model.fields import Fields, nearest
+from netloom.model.host import Block, Host
+from netloom.model.kernel import (
+    ALIAS_PREFIX,
+    IPIP_DEVICE,
+    Address,
+    Ipip,
+    KernelObject,
+    Link,
+    Route,
+    state_of,
+)
+from netloom.model.network import Network
+from netloom.model.view import Problem
+
+#: The outer IPv4 header (RFC 2003 §3).
+OVERHEAD_BYTES = 20
+MODES = ("Always", "CrossSubnet")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of an ipip network."""
+
+    cross_subnet: bool = False
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any], where: str) -> Options:
+        """Parse ``{mode: Always | CrossSubnet}`` or ``{crossSubnet: bool}``.
+
+        Raises InvalidConfig.
+        """
+        fields = Fields(options, where)
+        mode = fields.take_str("mode")
+        cross_subnet = fields.take_bool("crossSubnet", mode == "CrossSubnet")
+        fields.done()
+        if mode and mode not in MODES:
+            never = "without encapsulation, hosts are reached by backend host-gw"
+            raise InvalidConfig(
+                f"{where}.mode: {mode!r} is no mode of ipip",
+                field=f"{where}.mode",
+                value=mode,
+                hint=never if mode == "Never" else nearest(mode, MODES),
+            )
+        if mode and cross_subnet != (mode == "CrossSubnet"):
+            raise InvalidConfig(
+                f"{where}.crossSubnet: it contradicts mode {mode}",
+                field=f"{where}.crossSubnet",
+                value=str(cross_subnet).lower(),
+                hint="leave one of the two away",
+            )
+        return cls(cross_subnet)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedIpip:
+    """One ipip network on this host."""
+
+    network: str
+    options: Options
+    underlay: Mapping[Family, tuple[str, IPInterface]]
+    mtu_bytes: int
+    problems: tuple[Problem, ...] = ()
+    objects: Mapping[str, KernelObject] = field(default_factory=dict)
+
+    def reach(self, peer: Host, block: Block) -> Reach:
+        """Return the route to ``block`` into the tunnel, or a plain one."""
+        remote = peer.underlay(4)
+        if block.cidr.version != 4 or not self.objects:
+            return Reach()  # said once, in ``problems``, and not for each peer
+        if remote is None:
+            return Reach(problem=_no_address(self.network, peer))
+        if self.options.cross_subnet:
+            direct = direct_route(self.underlay, peer, block)
+            if direct:
+                return Reach(state_of(direct), f"direct via {direct.gateway} dev {direct.link}")
+        route = Route(block.cidr, IPIP_DEVICE, remote, onlink=True)
+        return Reach(state_of(route), f"ipip {IPIP_DEVICE} to {remote}")
+
+    def excluded(self, block: Block) -> frozenset[IPAddress]:
+        """Return the block's first address: it is the tunnel's own end."""
+        return frozenset({block.cidr.network_address})
+
+
+class IpipBackend:
+    """The table's entry for ``ipip``."""
+
+    name = "ipip"
+    families: frozenset[Family] = frozenset({4})
+    least_host_bits = 1
+
+    def parse(self, options: Mapping[str, Any], where: str) -> Options:
+        """Check the options. Raises InvalidConfig."""
+        return Options.parse(options, where)
+
+    def claims(self, options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Return the device: the kernel has one without ends in a namespace."""
+        return (("type", f"device {IPIP_DEVICE}"),)
+
+    def publish(self, network: Network, host_id: str) -> str:
+        """Return "": peers need nothing but this host's address."""
+        return ""
+
+    def prepare(self, side: Side) -> PreparedIpip:
+        """Return the device with its address."""
+        options = Options.parse(side.network.backend.options, "backend")
+        room = side.facts.mtu_bytes - OVERHEAD_BYTES
+        mtu_bytes = min(room, side.network.mtu_bytes or room)
+        objects = state_of(*_device(side, mtu_bytes)) if 4 in side.facts.underlay else {}
+        underlay = {family: side.facts.underlay[family] for family in sorted(side.facts.underlay)}
+        problems = tuple(_problems(side))
+        return PreparedIpip(side.network.name, options, underlay, mtu_bytes, problems, objects)
+
+
+def _device(side: Side, mtu_bytes: int) -> Iterable[KernelObject]:
+    alias = ALIAS_PREFIX + side.network.name
+    yield Link(IPIP_DEVICE, "ipip", alias=alias, mtu_bytes=mtu_bytes, ipip=Ipip())
+    first = next((block.cidr for block in side.blocks if block.cidr.version == 4), None)
+    if first is not None:
+        interface = ipaddress.ip_interface((first.network_address, first.max_prefixlen))
+        yield Address(IPIP_DEVICE, interface)
+
+
+def _problems(side: Side) -> Iterable[Problem]:
+    if 4 not in side.facts.underlay:
+        yield Problem(
+            "error",
+            f"network {side.network.name}",
+            "this host has no IPv4 underlay address, which backend ipip needs",
+            "give it one, or use backend vxlan",
+        )
+
+
+def _no_address(network: str, peer: Host) -> Problem:
+    return Problem(
+        "error",
+        f"peer {peer.name}",
+        f"network {network}: {peer.name} has no IPv4 underlay address, which backend ipip needs",
+        f"give {peer.name} an IPv4 address, or use backend vxlan",
+    )
