@@ -113,7 +113,8 @@ class Link(_Keyed):
     """A network interface of the host.
 
     ``kind``: ``vxlan``, ``ipip``, ``bridge``, ``veth``, ``tun``, ``macvlan``, or what the kernel
-    reports for others ("" for a physical card). Fields that are None are not our business and never compared.
+    reports for others ("" for a physical card). Fields that are None are not our business and are
+    never compared.
     ``peer`` is needed to create a veth and is not read back. ``index`` is the kernel's number,
     filled in on read, not compared.
     """
