@@ -7,10 +7,16 @@ Source: Go's documentation of encoding/json, ``Unmarshal``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+import sys
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from netloom.model.errors import InvalidConfig
+
+_ESCAPED = "<>&\u2028\u2029"
+_TO_ESCAPE = re.compile(f"[{_ESCAPED}]")
 
 
 def decode(text: bytes | str, where: str) -> dict[str, Any]:
@@ -28,7 +34,7 @@ def decode(text: bytes | str, where: str) -> dict[str, Any]:
                 hint="write it anew as UTF-8",
             ) from None
     try:
-        data = json.loads(text, parse_constant=_no_constant)
+        data = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         near = text[error.pos : error.pos + 20].splitlines()[:1]
         raise InvalidConfig(
@@ -49,12 +55,16 @@ def decode(text: bytes | str, where: str) -> dict[str, Any]:
     return data
 
 
-def folded(data: Mapping[str, Any], names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def folded(
+    data: Mapping[str, Any], names: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sort fields by the names that a decoder knows: (known ones by proper name, the others).
 
     Of several spellings of one name the last one written counts; null counts as not written.
     """
-    proper = {name.casefold(): name for name in names}
+    proper, exact = _proper(names)
+    if data.keys() <= exact:  # as a daemon writes them, thousands of times
+        return {sys.intern(key): value for key, value in data.items() if value is not None}, {}
     known: dict[str, Any] = {}
     others: dict[str, Any] = {}
     for key, value in data.items():
@@ -68,9 +78,10 @@ def folded(data: Mapping[str, Any], names: Iterable[str]) -> tuple[dict[str, Any
 
 def encode(data: Any) -> bytes:
     """Return compact JSON with the escapes that Go's encoder makes, field order as given."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
+    text = _ENCODER.encode(data)
+    if _TO_ESCAPE.search(text):
+        for char in _ESCAPED:
+            text = text.replace(char, f"\\u{ord(char):04x}")
     return text.encode()
 
 
@@ -90,5 +101,16 @@ def take(fields: Mapping[str, Any], name: str, kind: type, default: Any, where: 
     return value
 
 
+@cache
+def _proper(names: tuple[str, ...]) -> tuple[dict[str, str], frozenset[str]]:
+    """Return names by what they are compared by, and as they are."""
+    return {name.casefold(): name for name in names}, frozenset(names)
+
+
 def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is no JSON value")
+
+
+#: Made once: ``json.loads`` and ``json.dumps`` would make theirs anew for each of the leases.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)

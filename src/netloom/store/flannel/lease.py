@@ -11,13 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from netloom.model.addr import Family, IPNetwork, parse_mac
+from netloom.model.addr import Family, IPNetwork, parse_address, parse_mac, parse_network
 from netloom.model.errors import InvalidConfig
 from netloom.store.flannel.config import FlannelConfig
 from netloom.store.flannel.document import decode, encode, folded, take
 
 _KEY = re.compile(r"(\d+\.\d+\.\d+\.\d+)-(\d{1,2})(?:&([0-9a-fA-F:.]+)-(\d{1,3}))?")
 _FIELDS = ("PublicIP", "PublicIPv6", "BackendType", "BackendData", "BackendV6Data")
+_DATA = ("VNI", "VtepMAC")
 #: Backends whose leases name no type.
 _NAMELESS = ("udp", "alloc")
 
@@ -36,12 +37,15 @@ def parse_key(text: str) -> tuple[IPNetwork, ...]:
     try:
         if match is None:
             raise ValueError("it is not like 10.5.52.0-24")
-        cidrs: list[IPNetwork] = [ipaddress.IPv4Network(f"{match[1]}/{match[2]}")]
+        # the layers above parse the same texts: equal blocks are one object, read once
+        cidrs = [parse_network(f"{match[1]}/{match[2]}", "IPv4")]
         if match[3]:
-            cidrs.append(ipaddress.IPv6Network(f"{match[3]}/{match[4]}"))
+            cidrs.append(parse_network(f"{match[3]}/{match[4]}", "IPv6"))
+        if [cidr.version for cidr in cidrs] != [4, 6][: len(cidrs)]:
+            raise ValueError("the second block is not an IPv6 one")
         if render_key(tuple(cidrs)) != text:
             raise ValueError(f"it would be written {render_key(tuple(cidrs))}")
-    except ValueError as error:
+    except (ValueError, InvalidConfig) as error:
         raise InvalidConfig(
             f"{text!r} is no key of a lease: {error}", field="key", value=text
         ) from None
@@ -88,7 +92,7 @@ class Lease:
     def mac(self, family: Family) -> str:
         """Return the MAC of the tunnel's end for one underlay family, "" where there is none."""
         data = self.data if family == 4 else self.data6
-        fields, _ = folded(data if isinstance(data, dict) else {}, ("VtepMAC",))
+        fields, _ = folded(data if isinstance(data, dict) else {}, _DATA)
         text = fields.get("VtepMAC")
         return parse_mac(text, "BackendData.VtepMAC") if text else ""
 
@@ -101,7 +105,7 @@ class Lease:
             return ""
         sides = [("BackendData", self.data)] + ([("BackendV6Data", self.data6)] if dual else [])
         for name, data in sides:
-            fields, _ = folded(data if isinstance(data, dict) else {}, ("VNI", "VtepMAC"))
+            fields, _ = folded(data if isinstance(data, dict) else {}, _DATA)
             try:
                 parse_mac(fields.get("VtepMAC"), f"{name}.VtepMAC")
             except InvalidConfig as error:
@@ -135,8 +139,8 @@ def _address(
     text: object, family: Family, where: str
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
-        address = ipaddress.ip_address(text) if isinstance(text, str) else None
-    except ValueError:
+        address = parse_address(text, where)
+    except InvalidConfig:
         address = None
     if address is None or address.version != family:
         raise InvalidConfig(

@@ -79,10 +79,13 @@ class Picture:
         self.records: dict[str, Entry] = {}
         self.config: FlannelConfig | None = None
         self.network: Network | None = None
+        #: The network's label and course, which thousands of leases are held against.
+        self._label = self._course = ""
         self.held: dict[str, Held] = {}
         self._made: dict[str, tuple[str, ...]] = {}
-        self._by_address: dict[str, set[str]] = {}
-        self._by_host: dict[str, set[str]] = {}
+        #: Segments by public address and by host id; tuples, since nearly all hold one.
+        self._by_address: dict[str, tuple[str, ...]] = {}
+        self._by_host: dict[str, tuple[str, ...]] = {}
         self._noted: dict[str, str] = {}
         self._make("config")
         segments = [key.removeprefix(form.subnets) for key in self._below(form.subnets)]
@@ -97,10 +100,10 @@ class Picture:
         """Return a picture of the same that goes its own way from here; values are shared."""
         twin = Picture.__new__(Picture)
         twin.form, twin.config, twin.network = self.form, self.config, self.network
+        twin._label, twin._course = self._label, self._course
         twin.raw, twin.records, twin.held = dict(self.raw), dict(self.records), dict(self.held)
         twin._made, twin._noted = dict(self._made), dict(self._noted)
-        twin._by_address = {key: set(held) for key, held in self._by_address.items()}
-        twin._by_host = {key: set(held) for key, held in self._by_host.items()}
+        twin._by_address, twin._by_host = dict(self._by_address), dict(self._by_host)
         return twin
 
     def become(self, entries: Iterable[Entry]) -> None:
@@ -122,8 +125,10 @@ class Picture:
             units.update(dict.fromkeys(self._units(key)))
         changed: set[str] = set()
         if "config" in units:
+            before = self.config, self.network
             changed |= self._make("config")
-            units.update(dict.fromkeys(f"lease {segment}" for segment in self.held))
+            if (self.config, self.network) != before:  # else no lease means anything else by it
+                units.update(dict.fromkeys(f"lease {segment}" for segment in self.held))
         addresses: set[str] = set()
         for unit in list(units):
             kind, _, name = unit.partition(" ")
@@ -179,23 +184,23 @@ class Picture:
 
     def _make(self, unit: str) -> set[str]:
         kind, _, name = unit.partition(" ")
-        make = {
-            "config": lambda _: self._make_network(),
-            "lease": self._make_lease,
-            "guest": self._make_guest,
-            "record": self._make_record,
-        }[kind]
-        before = {key: self.records.pop(key, None) for key in self._made.get(unit, ())}
-        entries = list(make(name))
-        self._made[unit] = tuple(entry.key for entry in entries)
-        if not entries:
-            del self._made[unit]
-        self.records.update((entry.key, entry) for entry in entries)
-        return {
-            key
-            for key in {*before, *self._made.get(unit, ())}
-            if before.get(key) != self.records.get(key)
-        }
+        if kind == "lease":
+            entries = self._make_lease(name)
+        elif kind == "guest":
+            entries = self._make_guest(name)
+        else:
+            entries = self._make_network() if kind == "config" else self._make_record(name)
+        before = {key: self.records.pop(key, None) for key in self._made.pop(unit, ())}
+        if entries:
+            self._made[unit] = tuple(entry.key for entry in entries)
+        changed = set()
+        for entry in entries:
+            same = before.pop(entry.key, None)
+            if same != entry:
+                changed.add(entry.key)
+                same = entry
+            self.records[entry.key] = same  # of equal ones the first stays: copies share it
+        return changed.union(before)
 
     def _make_network(self) -> list[Entry]:
         form, entry = self.form, self.raw.get(self.form.config)
@@ -212,13 +217,14 @@ class Picture:
             network = self._moved(config.network(form.network, nat_outgoing=form.ip_masq))
         except InvalidConfig as error:
             # what was read before stays the measure for leases
-            return [replace(entry, key=key, value=unreadable(str(error), error.hint), lease=0)]
+            return [_as(entry, key, unreadable(str(error), error.hint))]
         self.config, self.network = config, network
-        entries = [replace(entry, key=key, value=encode(network.render()), lease=0)]
+        self._label, self._course = network.backend.label, network.course
+        entries = [_as(entry, key, encode(network.render()))]
         for reservation in config.reservations(form.network):
             place = keys.reservation_key(form.network, reservation.cidr)
             value = encode(reservation.render())
-            entries.append(replace(entry, key=place, value=value, lease=0))
+            entries.append(_as(entry, place, value))
         return entries
 
     def _moved(self, network: Network) -> Network:
@@ -240,24 +246,28 @@ class Picture:
 
     def _make_lease(self, segment: str) -> list[Entry]:
         """Return a lease's blocks, or what is to be said of it."""
-        self._by_host.get(self._noted.pop(segment, ""), set()).discard(segment)
+        _remove(self._by_host, self._noted.pop(segment, ""), segment)
         for address in self._address_of(segment):
-            self._by_address.get(address, set()).discard(segment)
+            _remove(self._by_address, address, segment)
         entry = self.raw.get(self.form.subnets + segment)
         if entry is None:
             self.held.pop(segment, None)
             return []
-        held = self.held[segment] = self._read(segment, entry)
-        if held.lease is not None:
-            self._by_address.setdefault(str(held.lease.public_ip), set()).add(segment)
         noted = self.raw.get(self.form.holders + segment)
         told = Holder.parse(noted.value) if noted else None
+        held = self._read(segment, entry, noted, told)
+        before = self.held.get(segment)
+        if before == held:
+            held = before  # copies of this picture share it
+        self.held[segment] = held
+        if held.lease is not None:
+            _add(self._by_address, str(held.lease.public_ip), segment)
         if told is not None:
-            self._by_host.setdefault(told.host_id, set()).add(segment)
+            _add(self._by_host, told.host_id, segment)
             self._noted[segment] = told.host_id
         return self._render(held)
 
-    def _read(self, segment: str, entry: Entry) -> Held:
+    def _read(self, segment: str, entry: Entry, noted: Entry | None, holder: Holder | None) -> Held:
         try:
             cidrs = parse_key(segment)
         except InvalidConfig as error:
@@ -266,9 +276,7 @@ class Picture:
             lease = Lease.parse(entry.value, "value")
         except InvalidConfig as error:
             return Held(segment, entry, cidrs, problem=str(error))
-        noted = self.raw.get(self.form.holders + segment)
-        holder = Holder.parse(noted.value) if noted else None
-        untouched = bool(noted) and noted is not None and noted.mod_revision == entry.mod_revision
+        untouched = noted is not None and noted.mod_revision == entry.mod_revision
         if holder is not None and not untouched:
             host = self.host(holder.host_id)
             if host is None or host.underlay4 != lease.public_ip:
@@ -282,7 +290,7 @@ class Picture:
             return "", ""
         reason = lease.mismatch(self.config, dual)
         if not reason:
-            return self.network.backend.label, ""
+            return self._label, ""
         for choice in self.network.retiring:
             options = {"VNI": choice.options.get("vni", 1)} if choice.type == "vxlan" else {}
             former = replace(self.config, backend=choice.type, options=MappingProxyType(options))
@@ -294,7 +302,7 @@ class Picture:
         form, entry = self.form, held.entry
         if not held.cidrs:
             key = form.block_prefix + held.segment
-            return [replace(entry, key=key, value=self._note(held), lease=0)]
+            return [_as(entry, key, self._note(held))]
         if held.problem and entry.lease == 0 and held.lease is not None:
             return [self._reserved(held, cidr) for cidr in held.cidrs]
         entries = []
@@ -305,7 +313,7 @@ class Picture:
                 host_id = held.holder.host_id if held.holder else self._guest_id(held)
                 value = encode(Block(form.network, cidr, host_id, confirmed).render())
             key = keys.block_key(form.network, cidr)
-            entries.append(replace(entry, key=key, value=value, lease=0))
+            entries.append(_as(entry, key, value))
         return entries
 
     def _reserved(self, held: Held, cidr: IPNetwork) -> Entry:
@@ -313,7 +321,7 @@ class Picture:
         reason = f"{self.form.subnets}{held.segment} has no lease and names {held.lease.public_ip}"
         value = encode(Reservation(self.form.network, cidr, reason).render())
         key = keys.reservation_key(self.form.network, cidr)
-        return replace(held.entry, key=key, value=value, lease=0)
+        return _as(held.entry, key, value)
 
     def _note(self, held: Held) -> bytes:
         key = self.form.subnets + held.segment
@@ -343,15 +351,14 @@ class Picture:
         newest = max(guests, key=lambda each: each.entry.mod_revision)
         assert newest.lease is not None
         key = keys.host_key(GUEST + address)
-        macs = {(each.lease.mac(4), each.lease.mac(6)) for each in guests if each.lease}
-        if len(macs) > 1:
+        if len(guests) > 1 and len({_macs(each) for each in guests}) > 1:
             names = " and ".join(f"{self.form.subnets}{each.segment}" for each in guests)
             note = unreadable(
                 f"two hosts have the public address {address}: {names} name different tunnel ends",
                 "give each host its own address (-public-ip, -iface), and delete the older key",
             )
-            return [replace(newest.entry, key=key, value=note, lease=0)]
-        return [replace(newest.entry, key=key, value=self._guest(newest), lease=0)]
+            return [_as(newest.entry, key, note)]
+        return [_as(newest.entry, key, self._guest(newest))]
 
     def _rival(self, held: Held) -> bool:
         """Tell whether another hand wrote another tunnel end into a lease of ours."""
@@ -361,15 +368,12 @@ class Picture:
         mac = host.macs.get(self.form.network, "") if host else ""
         return held.lease.mac(4) not in ("", mac)
 
-    def _course(self, held: Held) -> str:
-        """Return what a guest sends by: its daemon has one backend, for both directions."""
-        network = self.network
-        there = network is not None and held.serves == network.backend.label
-        return network.course if network and there else held.serves
-
     def _guest(self, held: Held) -> bytes:
         lease, name = held.lease, self.form.network
         assert lease is not None
+        # its daemon has one backend, for both directions
+        there = self.network is not None and held.serves == self._label
+        course = self._course if there else held.serves
         macs = {name: lease.mac(4), f"{name}/6": lease.mac(6)}
         return encode(
             Host(
@@ -379,7 +383,7 @@ class Picture:
                 lease.public_ip6,
                 MappingProxyType({key: mac for key, mac in macs.items() if mac}),
                 MappingProxyType({name: (held.serves,)} if held.serves else {}),
-                MappingProxyType({name: self._course(held)} if held.serves else {}),
+                MappingProxyType({name: course} if held.serves else {}),
             ).render()
         )
 
@@ -389,6 +393,26 @@ class Picture:
         if entry is None or self.form.is_flannels(key) or key.startswith(keys.HOSTS + GUEST):
             return []
         return [replace(entry, key=key)]
+
+
+def _as(entry: Entry, key: str, value: bytes) -> Entry:
+    """Return what an entry of flannel's is among our records."""
+    return Entry(key, value, entry.create_revision, entry.mod_revision)
+
+
+def _macs(held: Held) -> tuple[str, str]:
+    return (held.lease.mac(4), held.lease.mac(6)) if held.lease else ("", "")
+
+
+def _add(index: dict[str, tuple[str, ...]], name: str, segment: str) -> None:
+    index[name] = (*index.get(name, ()), segment)
+
+
+def _remove(index: dict[str, tuple[str, ...]], name: str, segment: str) -> None:
+    if segment in index.get(name, ()):
+        left = index[name] = tuple(each for each in index[name] if each != segment)
+        if not left:
+            del index[name]
 
 
 def unreadable(text: str, remedy: str) -> bytes:
