@@ -14,16 +14,19 @@ from dataclasses import dataclass, field
 from netloom.core import admission, firewall, underlay
 from netloom.core.attach.contract import Part, Place, PreparedAttachment
 from netloom.core.attach.table import ATTACHMENTS
-from netloom.core.backends.contract import Prepared, Reach, Side
+from netloom.core.backends.contract import Prepared, Reach, Side, announces
 from netloom.core.backends.moving import prepare, served
+from netloom.core.bgp.giving_way import give_way
+from netloom.core.bgp.plan import covers, plan
+from netloom.core.bgp.render import render
 from netloom.core.limits import qdiscs
 from netloom.core.objections import objections, rivals
 from netloom.core.published import loopback_sysctls
-from netloom.model.addr import IPAddress
+from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import InvalidConfig
 from netloom.model.host import Block, Host
-from netloom.model.kernel import KernelObject, Link, Sysctl, state_of
+from netloom.model.kernel import Bird, KernelObject, Link, Sysctl, state_of
 from netloom.model.network import Network
 from netloom.model.view import Problem, View
 
@@ -79,6 +82,8 @@ class Memory:
     )
     rival_inputs: object = None
     rivals: Mapping[str, InvalidConfig] = field(default_factory=dict)
+    bgp_inputs: object = None
+    bird: Bird | None = None
     firewall_inputs: object = None
     firewall: Mapping[str, KernelObject] = field(default_factory=dict)
 
@@ -133,6 +138,7 @@ def desired(view: View, memory: Memory | None = None) -> Desired:
         _reach_peers(name, standing.backend, held.peers, draft, (memory.reaches, kept))
     memory.reaches = kept
     _attach(view, draft, memory)
+    _route_by_daemon(view, draft, memory)
     _firewall(view, draft, memory)
     return Desired(
         draft.state,
@@ -196,7 +202,10 @@ def _stand(view: View, network: Network, own: list[Block], draft: _Draft) -> Sta
         Problem("warning", f"network {network.name}", str(objection), objection.hint)
         for objection in against
     ]
-    place = Place(network, view.host_id, blocks, backend.mtu_bytes)
+    held: frozenset[IPNetwork] = frozenset()
+    if not network.retiring:  # else both hold them, lest there be a moment when none does
+        held = frozenset(block.cidr for block in blocks if announces(backend, block))
+    place = Place(network, view.host_id, blocks, backend.mtu_bytes, held)
     attachment = ATTACHMENTS[network.attachment.type].prepare(place)
     return Standing(network, blocks, backend, attachment)
 
@@ -280,6 +289,34 @@ def _orphan(endpoint: Endpoint, draft: _Draft) -> None:
             f"create network {endpoint.network} again, or remove the container",
         )
     )
+
+
+def _route_by_daemon(view: View, draft: _Draft, memory: Memory) -> None:
+    """Add the routing daemon with its configuration, and let our routes give way to its own."""
+    pools = {
+        name: tuple(
+            pool.cidr
+            for pool in standing.network.pools
+            if announces(standing.backend, Block(name, pool.cidr, view.host_id))
+        )
+        for name, standing in draft.standing.items()
+    }
+    pools = {name: ranges for name, ranges in pools.items() if ranges}
+    claimed = set(view.facts.learned)
+    if pools and view.facts.underlay:  # else nothing can be told: what runs stays (hold)
+        cluster = view.cluster
+        inputs = (pools, cluster.hosts, cluster.blocks, cluster.resources, view.facts.underlay)
+        if memory.bgp_inputs != inputs:
+            memory.bird = Bird(render(plan(view, pools)))
+            memory.bgp_inputs = inputs
+        assert memory.bird is not None
+        draft.state[memory.bird.key] = memory.bird
+        claimed |= {
+            block.cidr
+            for block in cluster.blocks.values()
+            if any(covers(pool, block.cidr) for pool in pools.get(block.network, ()))
+        }
+    give_way(draft.state, claimed)
 
 
 def _firewall(view: View, draft: _Draft, memory: Memory) -> None:

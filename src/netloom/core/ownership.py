@@ -14,6 +14,7 @@ from netloom.model.kernel import (
     ROUTE_PROTOCOL,
     Address,
     Admission,
+    Bird,
     Fdb,
     Ipip,
     KernelObject,
@@ -49,8 +50,8 @@ def owns(obj: KernelObject, links: frozenset[str]) -> bool:
         return obj.link in links and not obj.kernel_made
     if isinstance(obj, NftTable):
         return obj.name == NFT_TABLE
-    # Proxies are in our own run directory; an admission is a chain that has our name.
-    return isinstance(obj, UdpProxy | UdpPeer | Admission)
+    # Proxies and BIRD are in our own run directory; an admission is a chain that has our name.
+    return isinstance(obj, UdpProxy | UdpPeer | Bird | Admission)
 
 
 def is_lasting(obj: KernelObject) -> bool:

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from netloom.core.selection import Chosen, Surroundings, parse
-from netloom.model.addr import Family, IPInterface
+from netloom.core.interface_methods import Chosen, Surroundings
+from netloom.core.selection import parse
+from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
 from netloom.model.kernel import (
     ALIAS_PREFIX,
+    BIRD_PROTOCOL,
     ROUTE_PROTOCOL,
     Address,
     ForwardDrop,
@@ -59,7 +61,8 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
     there = Surroundings(links, tuple(candidates), usable, tuple(routes))
     chosen, reason = selection.choose(there)
     if not chosen:
-        chosen, reason, makeshift = _by_default_route(links, routes, usable)
+        left = {place: each for place, each in usable.items() if place[1] not in selection.without}
+        chosen, reason, makeshift = _by_default_route(links, routes, left)
     return HostFacts(
         MappingProxyType(chosen),
         min((_mtu(links[name]) for name, _ in chosen.values()), default=DEFAULT_MTU),
@@ -77,6 +80,7 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
             each.link for each in candidates if links[each.link].up and not links[each.link].carrier
         ),
         public=selection.public,
+        learned=MappingProxyType(_learned(routes)),
         drops=tuple(drops),
     )
 
@@ -235,6 +239,12 @@ def _first(
     return {}, ["no interface has a global address"]
 
 
+def _learned(routes: Iterable[Route]) -> dict[IPNetwork, IPAddress | None]:
+    found = [route for route in routes if route.protocol == BIRD_PROTOCOL]
+    found.sort(key=lambda r: (r.destination.version, int(r.destination.network_address)))
+    return {route.destination: route.gateway for route in found}
+
+
 def _foreign_ranges(
     routes: Iterable[Route], addresses: Iterable[Address], ours: set[str]
 ) -> tuple[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, str], ...]:
@@ -243,7 +253,7 @@ def _foreign_ranges(
         (route.destination, route.link)
         for route in routes
         if route.link not in ours
-        and route.protocol != ROUTE_PROTOCOL
+        and route.protocol not in (ROUTE_PROTOCOL, BIRD_PROTOCOL)
         and route.destination.prefixlen
         and not route.destination.is_link_local
         and not route.destination.is_multicast

@@ -14,6 +14,7 @@ from netloom.model.errors import NotPermitted, Unavailable
 
 #: Debian's package of each program that we start.
 PACKAGES = {
+    "bird": "bird2",
     "bridge": "iproute2",
     "ip": "iproute2",
     "modprobe": "kmod",

@@ -8,13 +8,14 @@ from itertools import groupby
 from pathlib import Path
 
 from netloom.kernel.admissions import Admissions
+from netloom.kernel.bird.daemon import BIRD_KINDS, BirdDaemon
 from netloom.kernel.events import NetlinkEvents
 from netloom.kernel.nft import NftTables
 from netloom.kernel.rtnetlink import RT_KINDS, RtKernel
 from netloom.kernel.sysctl import Sysctls
 from netloom.kernel.tc import Qdiscs
 from netloom.kernel.udp.proxies import UDP_KINDS, UdpProxies
-from netloom.model.kernel import ALIAS_PREFIX, KernelObject, Link, Peer
+from netloom.model.kernel import ALIAS_PREFIX, BIRD_PROTOCOL, KernelObject, Link, Peer, Route
 from netloom.reconcile.contracts import Change, Outcome
 
 Apply = Callable[[Sequence[Change]], list[Outcome]]
@@ -34,6 +35,7 @@ class HostKernel:
         self._sysctls = Sysctls()
         self._qdiscs = Qdiscs()
         self._proxies = UdpProxies(run_dir / "udp" if run_dir else None)
+        self._bird = BirdDaemon(run_dir / "bird" if run_dir else None, self._bird_routes)
         proxies = self._proxies.apply
         self._apply: dict[str, Apply] = {
             **dict.fromkeys(RT_KINDS, self._rt.apply),
@@ -42,16 +44,18 @@ class HostKernel:
             "sysctl": self._sysctls.apply,
             "qdisc": self._qdiscs.apply,
             **dict.fromkeys(UDP_KINDS, proxies),
+            **dict.fromkeys(BIRD_KINDS, self._bird.apply),
         }
 
     def events(self) -> NetlinkEvents:
         """Return the notifications of what other hands do to this kernel; the caller closes it."""
-        return NetlinkEvents(self._rt.known, [self._rt.port], self._proxies)
+        return NetlinkEvents(self._rt.known, [self._rt.port], (self._proxies, self._bird))
 
     def close(self) -> None:
         """Close the sockets; what stands in the kernel stays; idempotent."""
         self._rt.close()
         self._proxies.close()
+        self._bird.close()
 
     def read(self, kinds: Iterable[str]) -> list[KernelObject]:
         """Read the objects of ``kinds`` (see ``Kernel.read``)."""
@@ -65,7 +69,7 @@ class HostKernel:
             found += self._sysctls.read()
         if "qdisc" in wanted:
             found += self._qdiscs.read(self._our_links())
-        return found + self._proxies.read(wanted)
+        return found + self._proxies.read(wanted) + self._bird.read(wanted)
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Try every change in order; neighbours that one part can do go to it together.
@@ -102,6 +106,11 @@ class HostKernel:
     def check(self, obj: KernelObject) -> list[str]:
         """Compare what :meth:`read` does not show of ``obj``: the far end of a veth pair."""
         return self.check_peer(obj.peer) if isinstance(obj, Link) and obj.peer else []
+
+    def _bird_routes(self) -> bool:
+        """Tell whether routes of a BIRD stand in the main table."""
+        routes = self._rt.read({"route"})
+        return any(isinstance(r, Route) and r.protocol == BIRD_PROTOCOL for r in routes)
 
     def _our_links(self) -> frozenset[str]:
         """Return our links as last read or written: limits are read after them."""

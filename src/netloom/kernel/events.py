@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Container, Iterable, Iterator
+from typing import Protocol
 
 from netloom.core.admission import TABLE
 from netloom.kernel import sieve
@@ -21,7 +22,6 @@ from netloom.kernel.known import Known
 from netloom.kernel.lookup import Lookup
 from netloom.kernel.netlink import Netlink, open_socket, split
 from netloom.kernel.news import EVERYTHING, NOTHING, News
-from netloom.kernel.udp.proxies import UdpProxies
 from netloom.model.errors import NetloomError
 from netloom.model.kernel import NFT_TABLE
 
@@ -38,15 +38,27 @@ _IPTABLES = TABLE.encode() + b"\0"
 _ADMISSION = frozenset({"admission"})
 
 
+class Watched(Protocol):
+    """Processes of ours, whose end is news."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when one has ended."""
+        ...
+
+    def drain(self) -> frozenset[str]:
+        """Take in what has ended; return the kinds to read again."""
+        ...
+
+
 class NetlinkEvents:
     """Listens in the network namespace of the thread that makes it.
 
-    ``known`` is the writer's, ``own_ports`` are the ports of its sockets, ``proxies`` are watched
-    along. :meth:`wait` is for one thread; :meth:`close` may be called from any.
+    ``known`` is the writer's, ``own_ports`` are the ports of its sockets, ``watched`` are
+    processes of ours. :meth:`wait` is for one thread; :meth:`close` may be called from any.
     """
 
     def __init__(
-        self, known: Known, own_ports: Iterable[int], proxies: UdpProxies | None = None
+        self, known: Known, own_ports: Iterable[int], watched: Iterable[Watched] = ()
     ) -> None:
         self._closed = False
         self._closing, self._in_use = threading.Lock(), threading.Lock()
@@ -58,9 +70,9 @@ class NetlinkEvents:
         # came before the filter was there is judged like the rest.
         sieve.attach(self._rt, own_ports)
         self._nft = _nftables()
-        self._proxies = proxies
+        self._watched = tuple(watched)
         self._poll = select.poll()
-        for one in (self._rt, self._nft, self._proxies):
+        for one in (self._rt, self._nft, *self._watched):
             if one is not None:
                 self._poll.register(one, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
@@ -109,8 +121,9 @@ class NetlinkEvents:
         if self._nft is not None and self._nft.fileno() in ready:
             for data in _queued(self._nft):
                 kinds |= _judge_nft(data)
-        if self._proxies is not None and self._proxies.fileno() in ready:
-            kinds |= self._proxies.drain()
+        for one in self._watched:
+            if one.fileno() in ready:
+                kinds |= one.drain()
         return kinds
 
     def _judge(self, data: bytes | None) -> frozenset[str]:

@@ -21,6 +21,8 @@ from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
 
 #: Routes that are ours carry this protocol number (`ip route show proto 78`).
 ROUTE_PROTOCOL = 78
+#: Routes that BIRD wrote (rtnetlink.h, RTPROT_BIRD): they are BIRD's alone.
+BIRD_PROTOCOL = 12
 #: Links that are ours have an alias that begins so; the network's name follows.
 ALIAS_PREFIX = "netloom:"
 #: The device that module ipip itself makes in every namespace, and that nobody can delete.
@@ -45,6 +47,7 @@ KINDS = (
     "udp-proxy",
     "udp-peer",
     "route",
+    "bird",
     "qdisc",
 )
 
@@ -249,6 +252,22 @@ class UdpPeer(_Keyed):
 
 
 @dataclass(frozen=True, slots=True)
+class Bird(_Keyed):
+    """The routing daemon with its whole configuration, which may hold passwords: never shown.
+
+    ``running`` is False of one that was read and is dead or does not answer.
+    """
+
+    kind_name: ClassVar[str] = "bird"
+    config: str = field(repr=False)
+    running: bool = True
+
+    def _place(self) -> str:
+        """Return ``bird``: there is one on a host."""
+        return "bird"
+
+
+@dataclass(frozen=True, slots=True)
 class Sysctl(_Keyed):
     """A setting under ``/proc/sys/net``, e.g. ``ipv4/ip_forward``; never deleted, only set."""
 
@@ -336,6 +355,7 @@ KernelObject = (
     | Fdb
     | UdpProxy
     | UdpPeer
+    | Bird
     | Sysctl
     | NftTable
     | ForwardDrop
@@ -401,6 +421,7 @@ _DESCRIBE: dict[type, Any] = {
     Fdb: lambda o: f"fdb {o.mac} dst {o.remote} dev {o.link} self permanent",
     UdpProxy: lambda o: f"udp-proxy dev {o.link} local {o.local}:{o.port}",
     UdpPeer: lambda o: f"udp-peer {o.block} to {o.remote}:{o.port} dev {o.link}",
+    Bird: lambda o: f"bird ({o.config.count('protocol bgp ')} BGP sessions)",
     Sysctl: lambda o: f"sysctl net.{o.name.replace('/', '.')} = {o.value}",
     NftTable: lambda o: f"nft table inet {o.name} ({len(o.text.splitlines())} lines)",
     ForwardDrop: lambda o: f"drop in chain {o.chain} of {_iptables(o.family)}",

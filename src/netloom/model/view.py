@@ -66,8 +66,10 @@ class HostFacts:
     nothing better was found: no default route of their own leads over the chosen one. ``lost`` are
     those whose address is gone, and kept until there is another. ``down`` are the interfaces among
     the candidates that are not up, ``unplugged`` those that are up without a carrier. ``public``
-    is, per family, where peers reach this host if not at its own address. ``drops`` are the tables
-    of iptables that drop what is forwarded, where rules of ours shall stand against it.
+    is, per family, where peers reach this host if not at its own address. ``learned`` are the
+    blocks to which BIRD has a route: through which gateway, or None for the host's own.
+    ``drops`` are the tables of iptables that drop what is forwarded, where rules of ours shall
+    stand against it.
     """
 
     underlay: Mapping[Family, tuple[str, IPInterface]] = field(
@@ -83,6 +85,9 @@ class HostFacts:
     down: frozenset[str] = frozenset()
     unplugged: frozenset[str] = frozenset()
     public: Mapping[Family, IPAddress] = field(default_factory=lambda: MappingProxyType({}))
+    learned: Mapping[IPNetwork, IPAddress | None] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     drops: tuple[ForwardDrop, ...] = ()
 
     def underlay_address(self, family: Family) -> IPAddress | None:

@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from netloom.core.ownership import is_lasting, is_vacant, our_links, outlives_link, owns
-from netloom.model.kernel import KINDS, KernelObject, Link, NftTable, Sysctl, Vxlan, describe
+from netloom.model.kernel import (
+    KINDS,
+    Bird,
+    KernelObject,
+    Link,
+    NftTable,
+    Sysctl,
+    Vxlan,
+    describe,
+)
 from netloom.model.view import Problem
 from netloom.reconcile.contracts import Change, Verb
 
@@ -98,6 +107,8 @@ def difference(want: KernelObject, have: KernelObject) -> str:
     """Return in a few words what differs, for plans: ``mtu 1400 → 1450, up``."""
     if isinstance(want, NftTable) and isinstance(have, NftTable):
         return "text differs"
+    if isinstance(have, Bird):  # its text may hold passwords
+        return "configuration differs" if have.running else "it does not run"
     words = []
     for name in want.__dataclass_fields__:
         field = want.__dataclass_fields__[name]

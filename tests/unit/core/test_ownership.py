@@ -10,6 +10,7 @@ from netloom.model.kernel import (
     KINDS,
     Address,
     Admission,
+    Bird,
     Fdb,
     ForwardDrop,
     KernelObject,
@@ -27,6 +28,7 @@ from netloom.model.kernel import (
 ALWAYS_OURS: list[KernelObject] = [
     UdpProxy("flannel0", ip("192.168.17.10"), 8285),
     UdpPeer("flannel0", net("10.0.1.0/24"), ip("192.168.17.20"), 8285),
+    Bird("router id 192.168.26.100;"),
 ]
 OURS = frozenset({"cni0"})
 MAC = "02:00:00:00:00:01"

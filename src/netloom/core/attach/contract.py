@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from netloom.model.addr import IPAddress
+from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.attachment import Attached
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block
@@ -20,12 +20,16 @@ from netloom.model.network import Network
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where containers of one network are attached on this host. ``blocks`` are its own."""
+    """Where containers of one network are attached on this host.
+
+    ``blocks`` are its own; of those, ``held`` have a blackhole of another part of the host.
+    """
 
     network: Network
     host_id: str
     blocks: tuple[Block, ...]
     mtu_bytes: int
+    held: frozenset[IPNetwork] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class PreparedRouted:
 
     @property
     def objects(self) -> Mapping[str, KernelObject]:
-        """Return a blackhole per own block; a block of one address needs none."""
+        """Return a blackhole per own block, if none is held; one address needs none."""
         return state_of(
             *(
                 Route(
@@ -63,6 +63,7 @@ class PreparedRouted:
                 )
                 for block in self.place.blocks
                 if block.cidr.prefixlen < block.cidr.max_prefixlen
+                and block.cidr not in self.place.held
             )
         )
 

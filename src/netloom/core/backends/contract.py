@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from netloom.model.addr import Family, IPAddress
 from netloom.model.host import Block, Host
@@ -32,12 +32,14 @@ class Reach:
     """How one block of a peer is reached: objects, a word for people, or why it is not.
 
     ``late``: by a backend that the network moves away from, since the peer is not ready yet.
+    ``stands``: the way is there without objects of ours, since a routing daemon found it.
     """
 
     objects: Mapping[str, KernelObject] = field(default_factory=dict)
     path: str = ""
     problem: Problem | None = None
     late: bool = False
+    stands: bool = False
 
 
 class Prepared(Protocol):
@@ -68,6 +70,20 @@ class Prepared(Protocol):
     def excluded(self, block: Block) -> frozenset[IPAddress]:
         """Return addresses of an own block that the backend itself takes."""
         ...
+
+
+@runtime_checkable
+class Announcing(Protocol):
+    """A prepared backend that leaves blocks to the host's routing daemon (see ``core/bgp``)."""
+
+    def announces(self, block: Block) -> bool:
+        """Tell whether the daemon announces ``block`` if it is own, and learns it if not."""
+        ...
+
+
+def announces(prepared: Prepared, block: Block) -> bool:
+    """Tell whether ``block`` is the routing daemon's with this backend."""
+    return isinstance(prepared, Announcing) and prepared.announces(block)
 
 
 class Backend(Protocol):

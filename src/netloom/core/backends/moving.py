@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from netloom.core.backends.contract import Prepared, Reach, Side
+from netloom.core.backends.contract import Prepared, Reach, Side, announces
 from netloom.core.backends.table import BACKENDS
 from netloom.model.addr import IPAddress
 from netloom.model.host import Block, Host
@@ -45,13 +45,17 @@ class PreparedMove:
         for place, (label, prepared) in enumerate(self.ways):
             if label in serves:
                 reach = prepared.reach(peer, block)
-                if reach.problem is None and reach.objects:  # without either it leads nowhere
+                if reach.problem is None and (reach.objects or reach.stands):  # it leads there
                     return replace(reach, late=place > 0)
         return replace(self.ways[-1][1].reach(peer, block), late=True)
 
     def excluded(self, block: Block) -> frozenset[IPAddress]:
         """Return what any of the backends takes of an own block."""
         return frozenset().union(*(prepared.excluded(block) for _, prepared in self.ways))
+
+    def announces(self, block: Block) -> bool:
+        """Tell whether any of the backends leaves ``block`` to the routing daemon."""
+        return any(announces(prepared, block) for _, prepared in self.ways)
 
 
 def prepare(side: Side) -> Prepared:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from netloom.core.backends.contract import Backend, Prepared, Reach, Side
+from netloom.core.backends.contract import Backend, Prepared, Reach, Side, announces
 from netloom.model.addr import Family, IPAddress, IPNetwork, parse_network
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
@@ -59,6 +59,11 @@ class PreparedDivision:
         """Return what the backend of the block's pool takes of it."""
         prepared = self._of(block)
         return prepared.excluded(block) if prepared else frozenset()
+
+    def announces(self, block: Block) -> bool:
+        """Tell whether the backend of the block's pool leaves it to the routing daemon."""
+        prepared = self._of(block)
+        return prepared is not None and announces(prepared, block)
 
     def _of(self, block: Block) -> Prepared | None:
         first = block.cidr[0]

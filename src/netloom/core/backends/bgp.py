@@ -1,0 +1,109 @@
+"""Backend ``bgp``: pure layer 3. A routing daemon tells blocks and learns them; no tunnel.
+
+The agent writes no route to a peer: the host's BIRD does (``core/bgp`` has its plan), and what it
+has learned is in the host's facts. A peer may be behind routers, if those know the blocks too.
+
+Sources: reference/calico.md §5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from netloom.core.backends.contract import Reach, Side
+from netloom.core.bgp.plan import covers
+from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
+from netloom.model.fields import Fields
+from netloom.model.host import Block, Host
+from netloom.model.kernel import KernelObject
+from netloom.model.network import Network
+from netloom.model.view import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBgp:
+    """One bgp network on this host. ``learned`` are the blocks to which BIRD has a route."""
+
+    network: str
+    underlay: Mapping[Family, tuple[str, IPInterface]]
+    learned: Mapping[IPNetwork, IPAddress]
+    mtu_bytes: int
+    problems: tuple[Problem, ...] = ()
+    objects: Mapping[str, KernelObject] = field(default_factory=dict)
+
+    def reach(self, peer: Host, block: Block) -> Reach:
+        """Return how BIRD reaches ``block``, or why it never can."""
+        family = block.cidr.version
+        gateway = self.learned.get(block.cidr)
+        if gateway is not None:
+            return Reach(path=f"bgp via {gateway}", stands=True)
+        if family not in self.underlay:
+            return Reach()  # said once, in ``problems``, and not for each peer
+        address = peer.underlay(family)
+        if address is None:
+            return Reach(problem=_no_address(self.network, peer, family))
+        return Reach(path=f"bgp, no route from {address} yet")
+
+    def excluded(self, block: Block) -> frozenset[IPAddress]:
+        """Return nothing: plain routes take no address."""
+        return frozenset()
+
+    def announces(self, block: Block) -> bool:
+        """Leave every block to the daemon."""
+        return True
+
+
+class BgpBackend:
+    """The table's entry for ``bgp``."""
+
+    name = "bgp"
+    families: frozenset[Family] = frozenset({4, 6})
+    least_host_bits = 0
+
+    def parse(self, options: Mapping[str, Any], where: str) -> None:
+        """Refuse any option: peers and AS numbers are resources. Raises InvalidConfig."""
+        Fields(options, where).done()
+
+    def claims(self, options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Return nothing: one daemon routes for any number of networks."""
+        return ()
+
+    def publish(self, network: Network, host_id: str) -> str:
+        """Return "": BGP itself tells peers what they need."""
+        return ""
+
+    def prepare(self, side: Side) -> PreparedBgp:
+        """Return the underlay as this host sees it, and what is learned of this network."""
+        facts, network = side.facts, side.network
+        room = facts.mtu_bytes
+        pools = [pool.cidr for pool in network.pools]
+        learned = {
+            cidr: gateway
+            for cidr, gateway in facts.learned.items()
+            if gateway is not None and any(covers(pool, cidr) for pool in pools)
+        }
+        problems = tuple(
+            Problem(
+                "error",
+                f"network {network.name}",
+                f"this host has no IPv{family} underlay address, which backend bgp needs",
+                f"give it one, or remove the IPv{family} pool, or use backend vxlan",
+            )
+            for family in network.families
+            if family not in facts.underlay
+        )
+        underlay = {family: facts.underlay[family] for family in sorted(facts.underlay)}
+        return PreparedBgp(
+            network.name, underlay, learned, min(room, network.mtu_bytes or room), problems
+        )
+
+
+def _no_address(network: str, peer: Host, family: Family) -> Problem:
+    return Problem(
+        "error",
+        f"peer {peer.name}",
+        f"network {network}: {peer.name} has no IPv{family} underlay address, which bgp needs",
+        f"give {peer.name} an IPv{family} address, or use backend vxlan",
+    )

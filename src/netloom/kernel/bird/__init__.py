@@ -1,0 +1,1 @@
+"""BIRD, the routing daemon: started, told its configuration, asked, watched."""

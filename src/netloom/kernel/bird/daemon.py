@@ -1,0 +1,176 @@
+"""The routing daemon as a kernel object: read, applied, and watched.
+
+It is ours when it listens in our run directory, so an agent that starts finds the one of the agent
+before. A descriptor of the process (pidfd) tells at once when it ends. BIRD's routes are BIRD's: to
+take them away, it is told to, and where it is dead it is started for that.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from netloom.kernel.bird import process
+from netloom.kernel.bird.apply import configure, marked, standing, write_private
+from netloom.kernel.bird.control import CONFIG, PATIENCE_S, Control, listener
+from netloom.model.errors import KernelRejected, NetloomError, NotPermitted, Unavailable
+from netloom.model.kernel import Bird, KernelObject
+from netloom.reconcile.contracts import Change, Outcome, Verb
+
+BIRD_KINDS = frozenset({"bird"})
+#: What takes all of BIRD's routes out of the kernel: it knows of none, and looks.
+EMPTY = """\
+router id 127.0.0.1;
+protocol device {}
+protocol kernel kernel4 { ipv4 { import none; export none; }; metric 0; }
+protocol kernel kernel6 { ipv6 { import none; export none; }; metric 0; }
+"""
+
+
+class BirdDaemon:
+    """The BIRD that listens in ``directory``; None where there can be none.
+
+    ``leftover`` tells whether the kernel has routes of a BIRD. One thread reads and applies;
+    :meth:`drain` is for the thread that polls :meth:`fileno`.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        leftover: Callable[[], bool],
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._directory = directory
+        self._leftover = leftover
+        self._patience_s = patience_s
+        self._child: subprocess.Popen[bytes] | None = None
+        self._watched: tuple[int, int] | None = None  # process, descriptor
+        self._guard = threading.Lock()
+        self._ends = select.epoll()
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when the daemon has ended."""
+        return self._ends.fileno()
+
+    def drain(self) -> frozenset[str]:
+        """Take in that the daemon has ended; return the kinds to read again."""
+        with self._guard:
+            if self._ends.closed or not self._ends.poll(0):
+                return frozenset()
+            self._unwatch()
+        return BIRD_KINDS
+
+    def close(self) -> None:
+        """Stop watching; the daemon runs on; idempotent."""
+        with self._guard:
+            self._unwatch()
+            self._ends.close()
+
+    def read(self, kinds: Iterable[str]) -> list[KernelObject]:
+        """Return the daemon with its configuration, dead ones that left their file included."""
+        if "bird" not in kinds or self._directory is None:
+            return []
+        if not (self._directory / CONFIG).exists() and not listener(self._directory):
+            return []
+        try:
+            with Control(self._directory, self._patience_s) as control:
+                self._watch(control.pid)
+                return [Bird(standing(self._directory, control))]
+        except NetloomError:
+            return [Bird("", running=False)]
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Try every change in order."""
+        return [Outcome(change, self._try(change)) for change in changes]
+
+    def _try(self, change: Change) -> NetloomError | None:
+        bird = change.obj
+        assert isinstance(bird, Bird)
+        try:
+            if self._directory is None:
+                raise Unavailable("there is no run directory for BIRD to listen in")
+            if change.verb is Verb.DELETE:
+                self._remove(self._directory)
+            else:
+                self._bring(self._directory, bird.config)
+        except NetloomError as error:
+            return error
+        except OSError as error:
+            return _unwritable(self._directory, error)
+        return None
+
+    def _bring(self, directory: Path, text: str) -> None:
+        """Have BIRD run with ``text``: the one that runs, else a new one."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with Control(directory, self._patience_s) as control:
+                configure(directory, control, text)
+                self._watch(control.pid)
+                return
+        except Unavailable:
+            self._end(directory)
+        write_private(directory / CONFIG, marked(text))
+        self._start(directory, recover=self._leftover())
+
+    def _start(self, directory: Path, *, recover: bool) -> None:
+        self._child = process.start(directory, recover=recover)
+        with Control(directory, self._patience_s) as control:
+            self._watch(control.pid)
+
+    def _end(self, directory: Path) -> None:
+        """End one that does not answer; peers keep its routes, and so does the kernel."""
+        pid = listener(directory)
+        if pid:
+            process.kill(pid)
+        if self._child is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(0.1)
+
+    def _remove(self, directory: Path) -> None:
+        """Have BIRD take back its routes, tell its peers, and end."""
+        try:
+            self._empty(directory)
+        except Unavailable:
+            self._end(directory)
+            write_private(directory / CONFIG, marked(EMPTY))
+            self._start(directory, recover=False)
+            self._empty(directory)
+        for name in os.listdir(directory):
+            (directory / name).unlink(missing_ok=True)
+
+    def _empty(self, directory: Path) -> None:
+        with Control(directory, self._patience_s) as control:
+            pid = control.pid
+            configure(directory, control, EMPTY)
+            control.ask("down")
+        process.wait(pid)
+        if self._leftover():
+            raise KernelRejected("sweep", "routes of BIRD", errno.EBUSY, "they are still there")
+
+    def _watch(self, pid: int) -> None:
+        with self._guard:
+            if self._ends.closed or (self._watched and self._watched[0] == pid):
+                return
+            self._unwatch()
+            with suppress(OSError):  # gone already: the next look tells
+                handle = os.pidfd_open(pid)
+                self._ends.register(handle, select.EPOLLIN)
+                self._watched = (pid, handle)
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            os.close(self._watched[1])  # which takes it out of the epoll set
+            self._watched = None
+
+
+def _unwritable(directory: Path | None, error: OSError) -> NetloomError:
+    text = f"the files of BIRD in {directory} cannot be written: {error.strerror}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return NotPermitted(text, hint="name a --run-dir that root may write to")
+    return Unavailable(text, hint="free some space there")
