@@ -21,10 +21,13 @@ from netloom.model.host import Block, Host
 from netloom.model.keys import alive_key, block_key, host_key, network_key
 from netloom.model.view import Cluster, HostFacts, Problem
 from netloom.reconcile import claims
+from netloom.store.flannel.adapter import FlannelStore
 
 _log = logging.getLogger(__name__)
 ALIVE_TTL_S = 30.0
 KEEP_ALIVE_S = 10.0
+#: For how long the status tells of what happened and was put right.
+INCIDENT_S = 600.0
 
 
 class Registration:
@@ -36,6 +39,7 @@ class Registration:
         self.problems: tuple[Problem, ...] = ()
         self._clock = clock
         self._claimed: set[Block] = set()
+        self._incidents: dict[Problem, float] = {}
         self._lease = 0
         self._kept_s = float("-inf")
         self._place = _place()
@@ -59,7 +63,10 @@ class Registration:
             problems += self._register(store, cluster, facts, applied)
             problems += self._claim(store, cluster, remembered)
             end_moves(store, cluster)
-        self.problems = tuple(problems)
+        if isinstance(store, FlannelStore):
+            for incident in store.take_incidents():
+                self._note(incident)
+        self.problems = (*problems, *self._recent())
 
     def record(self, cluster: Cluster, facts: HostFacts, applied: Desired | None) -> Host:
         """Return this host's record as it should stand in the store."""
@@ -91,6 +98,18 @@ class Registration:
             store.revoke(self._lease)
             self._lease = 0
 
+    def _note(self, incident: str) -> None:
+        """Tell of something that is over, for a while."""
+        remedy = "nothing to do; if it comes again, see who revokes leases or stops the store"
+        problem = Problem("warning", f"host {self.host_name}", incident, remedy)
+        self._incidents[problem] = self._clock()
+
+    def _recent(self) -> tuple[Problem, ...]:
+        """Return what happened lately; forget what is older."""
+        oldest = self._clock() - INCIDENT_S
+        self._incidents = {p: at for p, at in self._incidents.items() if at > oldest}
+        return tuple(self._incidents)
+
     def _keep_alive(self, store: Store) -> list[Problem]:
         """Hold the leased key that says who runs under this host id. Two at once is refused."""
         now = self._clock()
@@ -99,6 +118,12 @@ class Registration:
         if self._lease and store.keep_alive(self._lease):
             self._kept_s = now
             return []
+        if self._lease:
+            self._note(
+                "the lease of this host's liveness was gone (revoked, or the store was out of "
+                f"reach for longer than {ALIVE_TTL_S:g} s) and is granted anew"
+            )
+            self._lease = 0
         key = alive_key(self.host_id)
         entry = store.get(key)
         if entry is not None and not _same_place(entry.value, self._place):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from netloom.reconcile import claims
 from netloom.reconcile.cluster import fold, from_listing
 from netloom.store.flannel.adapter import FlannelStore
 from netloom.store.flannel.layout import Format
+from netloom.store.flannel.watch import GRACE_S
 from netloom.store.sqlite import SqliteStore
 
 PREFIX = "/coreos.com/network"
@@ -344,6 +346,37 @@ def test_an_own_lease_that_is_revoked_is_put_back_and_nobody_above_hears_of_it(w
     assert repeated.mod_revision > again.mod_revision
     store.keep_alive(alive.lease)
     assert world.raw.get(f"{PREFIX}/subnets/10.244.1.0-24") == repeated
+
+
+@pytest.mark.parametrize("fate", ["is put back", "stays away", "is given back"])
+def test_a_lease_that_another_host_of_ours_lost_is_waited_for(world: World, fate: str):
+    """Its containers are there: the others let go only when it stays away, or is given back."""
+    world.put("config", CONFIG)
+    owner, peer = world.agent(1), world.agent(2)
+    claims.hold_blocks(owner, network_of(owner), "h1")
+    listing = peer.list(keys.CLUSTER)
+    cluster = from_listing(listing, peer.store_id)
+    watch = peer.watch(keys.CLUSTER, listing.revision)
+    (key,) = (f"subnets/{segment}" for segment in world.leases())
+    entry = world.raw.get(f"{PREFIX}/{key}")
+    assert entry is not None
+    if fate == "is given back":
+        world.delete(f"netloom/cluster/{keys.host_key('h1').removeprefix(keys.CLUSTER)}")
+    world.raw.revoke(entry.lease)
+    if fate == "is put back":
+        owner.list(keys.CLUSTER)
+        assert key.removeprefix("subnets/") in world.leases()
+    began = time.monotonic()
+    told = None
+    while told is None and time.monotonic() < began + 2 * GRACE_S:
+        if (batch := watch.next(0.5)) is not None:
+            cluster = fold(cluster, batch)
+            told = None if cluster.blocks else time.monotonic()
+    if fate == "is put back":
+        assert told is None
+    else:
+        assert told is not None
+        assert (told - began >= GRACE_S) is (fate == "stays away")
 
 
 def test_an_own_lease_that_ended_while_the_store_was_away_is_back_in_the_first_listing(

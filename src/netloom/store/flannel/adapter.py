@@ -130,6 +130,10 @@ class FlannelStore:
         """End the lease now and delete its keys; absent is well."""
         self._store.revoke(lease)
 
+    def take_incidents(self) -> tuple[str, ...]:
+        """Return what happened to this host's leases since the last call, in sentences."""
+        return self._holding.take_incidents()
+
     def close(self) -> None:
         """Close every watch and connection; idempotent."""
         self._store.close()

@@ -56,6 +56,7 @@ class Holding:
         self._renewed_s = float("-inf")
         self._say_again: set[str] = set()
         self._took_over = False
+        self._incidents: list[str] = []
         self.host_id = ""
         #: Something changed that the own leases depend on.
         self.due = False
@@ -88,6 +89,12 @@ class Holding:
             own = list(self._own)
         return [segment for segment in own if self._form.subnets + segment not in picture.raw]
 
+    def take_incidents(self) -> tuple[str, ...]:
+        """Return what happened to own leases since the last call, in sentences."""
+        with self._lock:
+            taken, self._incidents = tuple(self._incidents), []
+            return taken
+
     def put_back(self, segment: str) -> bool:
         """Write an own lease again that is gone; False when another has the block by now."""
         with self._lock:
@@ -99,14 +106,19 @@ class Holding:
         puts = [Put(key, own.value, lease), Put(beside, own.holder.render(), lease)]
         if not self._store.commit(Transaction(puts, [Compare(key, 0)])).succeeded:
             self.forget(segment)
-            _log.warning("lease %s was gone, and another has taken it", key)
+            self._note(f"lease {key} was gone, and another host has taken it")
             return False
         with self._lock:
             if segment in self._own:
                 self._own[segment] = replace(own, lease=lease)
                 self._say_again.add(segment)
-        _log.warning("lease %s was gone and is put back", key)
+        self._note(f"lease {key} was gone (revoked, or it ended unrenewed) and is put back")
         return True
+
+    def _note(self, incident: str) -> None:
+        _log.warning("%s", incident)
+        with self._lock:
+            self._incidents.append(incident)
 
     def renew(self) -> None:
         """Keep the own leases alive when that is due; put back those that have ended."""
