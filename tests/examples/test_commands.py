@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -153,8 +154,10 @@ def test_the_sweep_removes_what_dead_runs_left_and_spares_live_ones(copy: Path) 
     gone.wait(timeout=10)
     assert Process.of(gone.pid) is None
     dead, live = f"nl-t{gone.pid}x1-swept", f"nl-t{me.pid}x{me.start:x}-kept"
+    groups = next(path.parent for path in Path("/sys/fs/cgroup").rglob("cgroup.procs"))
     for name in (dead, live):
         namespaces.create(name)
+        (groups / name / "container").mkdir(parents=True)
     left = namespaces.path(dead)
     inside = subprocess.Popen(["nsenter", f"--net={left}", "sleep", "600"])
     try:
@@ -167,9 +170,14 @@ def test_the_sweep_removes_what_dead_runs_left_and_spares_live_ones(copy: Path) 
         assert f"removing {dead}," in done.stdout
         assert namespaces.names(dead) == []
         assert namespaces.names(live) == [live]
+        assert not (groups / dead).exists()
+        assert (groups / live / "container").exists()
         assert inside.wait(timeout=10) == -9
     finally:
         inside.kill()
         inside.wait(timeout=10)
         for name in (dead, live):
             namespaces.delete(name)
+            for group in (groups / name / "container", groups / name):
+                with suppress(FileNotFoundError):
+                    group.rmdir()

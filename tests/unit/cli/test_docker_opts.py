@@ -56,6 +56,16 @@ def test_the_outputs_are_those_of_flannels_script(
     assert netloom("docker-opts", "-f", str(env), "-d", "-", *options).out == wanted
 
 
+def test_variables_name_the_files_where_a_host_has_them_elsewhere(
+    netloom: Callable[..., Said], env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As on a lab's host."""
+    monkeypatch.setenv("NETLOOM_SUBNET_FILE", str(env))
+    monkeypatch.setenv("NETLOOM_DAEMON_JSON", str(tmp_path / "daemon.json"))
+    assert netloom("docker-opts", "--write").code == 0
+    assert json.loads((tmp_path / "daemon.json").read_text())["bip"] == "10.1.74.1/24"
+
+
 def test_where_we_masquerade_docker_does_not(netloom: Callable[..., Said], env: Path):
     env.write_text(ENV.replace("false", "true"))
     assert "--ip-masq=false" in netloom("docker-opts", "-f", str(env), "-d", "-").out
