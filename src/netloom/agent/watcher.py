@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from netloom.model.errors import NetloomError, Unavailable
 from netloom.model.keys import CLUSTER
 from netloom.model.view import Cluster
 from netloom.reconcile.cluster import fold, from_listing
+from netloom.store.whole_file import write_whole
 
 _log = logging.getLogger(__name__)
 FIRST_RETRY_S = 0.2
@@ -173,10 +173,7 @@ class StoreWatcher:
             for e in self._entries.values()
         ]
         data = {"revision": cluster.revision, "storeId": cluster.store_id, "entries": entries}
-        fresh = self._cache.with_suffix(".new")
         try:
-            with open(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as out:
-                json.dump(data, out, separators=(",", ":"))
-            fresh.replace(self._cache)
-        except OSError as error:
-            _log.warning("cannot keep the picture of the cluster in %s: %s", self._cache, error)
+            write_whole(self._cache, json.dumps(data, separators=(",", ":")), 0o600)
+        except NetloomError as error:
+            _log.warning("cannot keep the picture of the cluster: %s", error)

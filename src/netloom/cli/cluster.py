@@ -53,6 +53,8 @@ class ClusterStore:
         for problem in cluster.problems:
             label = paint("warning:", "yellow", sys.stderr)
             print(f"{label} {problem.subject}: {problem.text}", file=sys.stderr)
+            if problem.remedy:
+                print(f"  remedy: {problem.remedy}", file=sys.stderr)
         return cluster
 
     @cached_property

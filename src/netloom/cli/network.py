@@ -42,6 +42,7 @@ def network() -> None:
 def list_(output: str, settings: Settings) -> None:
     """List all networks with their choices."""
     with opened(settings) as cluster:
+        broken = any(keys.NETWORKS in problem.subject for problem in cluster.cluster.problems)
         found = sorted(cluster.cluster.networks.values(), key=lambda one: one.name)
         held = {one.name: len(cluster.blocks_of(network=one.name)) for one in found}
     table = Table(
@@ -60,6 +61,7 @@ def list_(output: str, settings: Settings) -> None:
             held[one.name],
         )
     nothing = "no networks yet; begin with `netloom network create NAME --preset flannel`"
+    nothing = "no network that can be read" if broken else nothing
     emit(output, [one.render() for one in found], lambda: table.render() if found else nothing)
 
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 import queue
 import select
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from netloom.kernel import decode, namespaces, wire
 from netloom.kernel.netlink import open_socket, split
+from netloom.lab.listening import Listening
 from netloom.lab.place import Place
 from netloom.model.errors import Unavailable
 
@@ -45,7 +43,7 @@ class Notice:
     key: str
 
 
-class Notices:
+class Notices(Listening):
     """The notices of a place, from entry to exit of the ``with``."""
 
     def __init__(self, place: Place) -> None:
@@ -59,21 +57,17 @@ class Notices:
                 dict(socket.if_nameindex()),
             ),
         )
-        self._ended, self._end = socket.socketpair()
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._ended, self._ending = socket.socketpair()
+        super().__init__()
 
-    def __enter__(self) -> Self:
-        self._reader.start()
-        return self
+    def begin(self) -> None:
+        """Read what came since the groups were joined."""
+        self.reader.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end.close()
-        self._reader.join()
+    def end(self) -> None:
+        """Leave the groups."""
+        self._ending.close()
+        self.join()
         for each in (self._route, self._nft, self._ended):
             each.close()
 
@@ -84,7 +78,8 @@ class Notices:
         except queue.Empty:
             raise Unavailable("the kernel said nothing more") from None
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Take in what the kernel says."""
         while True:
             ready, _, _ = select.select([self._route, self._nft, self._ended], [], [])
             came = time.monotonic()

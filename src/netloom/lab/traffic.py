@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import threading
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
+from netloom.lab.listening import Listening
 from netloom.lab.place import Place
 from netloom.lab.waiting import wait_until
 from netloom.model.errors import Unavailable
@@ -20,7 +18,7 @@ FIRST_REPLY_PATIENCE_S = 5.0
 LAST_REPLY_PATIENCE_S = 1.0
 
 
-class Pings:
+class Pings(Listening):
     """Pings from one place to an address, ``interval_s`` apart, for as long as the ``with`` lasts.
 
     Entered with the first reply. Afterwards ``sent`` and ``lost`` say what became of them; a
@@ -33,38 +31,33 @@ class Pings:
         self._replies: set[int] = set()
         self._sent_in_all = 0
         self._ping: subprocess.Popen[str] | None = None
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        super().__init__()
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
+        """Ping, and wait for the first reply."""
         self._ping = self._source.popen(
             ["stdbuf", "-oL", *self._argv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        self._reader.start()
-        try:
-            what = f"the first reply to `{' '.join(self._argv)}` from {self._source.name}"
-            wait_until(lambda: self._replies, deadline_s=FIRST_REPLY_PATIENCE_S, what=what)
-        except BaseException:
-            self._end()
-            raise
-        return self
+        self.reader.start()
+        what = f"the first reply to `{' '.join(self._argv)}` from {self._source.name}"
+        wait_until(lambda: self._replies, deadline_s=FIRST_REPLY_PATIENCE_S, what=what)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
+        """Stop pinging and count; a packet that was on its way does not count as lost.
+
+        If nothing gets through any more, what is missing at the end does.
+        """
         before = len(self._replies)
-        # If nothing gets through any more, what is missing at the end counts as lost.
-        with suppress(Unavailable):
-            wait_until(
-                lambda: len(self._replies) > before,
-                deadline_s=LAST_REPLY_PATIENCE_S,
-                what="one more reply",
-            )
-            self._end()
-            self._sent_in_all = max(self._replies)
-        self._end()
+        if before:
+            with suppress(Unavailable):
+                wait_until(
+                    lambda: len(self._replies) > before,
+                    deadline_s=LAST_REPLY_PATIENCE_S,
+                    what="one more reply",
+                )
+                self._stop()
+                self._sent_in_all = max(self._replies)
+        self._stop()
 
     @property
     def received(self) -> int:
@@ -81,14 +74,14 @@ class Pings:
         """How many of those never came back, to be asked after the end."""
         return self._sent_in_all - len(self._replies)
 
-    def _end(self) -> None:
-        assert self._ping is not None
-        if self._ping.poll() is None:
+    def _stop(self) -> None:
+        if self._ping is not None and self._ping.poll() is None:
             self._ping.send_signal(signal.SIGINT)
             self._ping.wait()
-        self._reader.join()
+        self.join()
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Note the replies."""
         assert self._ping is not None
         assert self._ping.stdout is not None
         with self._ping.stdout as lines:

@@ -8,7 +8,7 @@
     for frame in capture.frames:
         print(frame)
 
-Formats: the pcap file of tcpdump -w (pcap-savefile(5)), VXLAN (RFC 7348).
+Formats: the pcap file of tcpdump -w (pcap-savefile(5)), VXLAN (RFC 7348), IPIP (RFC 2003).
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import ipaddress
 import os
 import struct
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
+from netloom.lab.listening import Listening
 from netloom.lab.place import Place
 from netloom.lab.waiting import wait_until
 from netloom.model.addr import IPAddress
@@ -36,7 +35,7 @@ VXLAN_PORTS = (8472, 4789)
 UDP_TUNNEL_PORT = 8285
 PATIENCE_S = 10.0
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
-_PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6"}
+_PROTOCOLS = {1: "ICMP", 4: "IPIP", 6: "TCP", 17: "UDP", 58: "ICMPv6"}
 _ICMP = {
     (1, 8): "echo request",
     (1, 0): "echo reply",
@@ -70,11 +69,11 @@ class Frame:
         ends = f"{self.source} → {self.destination}" if self.source else self.source_mac
         if self.inner is None:
             return f"{ends} {self.what}"
-        tunnel = "UDP" if self.vni is None else f"VXLAN vni {self.vni}"
+        tunnel = self.what.split()[0] if self.vni is None else f"VXLAN vni {self.vni}"
         return f"{ends} {tunnel} [ {self.inner} ]"
 
 
-class Capture:
+class Capture(Listening):
     """tcpdump on one interface of a place; ``frames`` is what it has seen so far.
 
     Entered when tcpdump listens, so that nothing sent inside the ``with`` is missed. What is seen
@@ -89,9 +88,10 @@ class Capture:
         self._argv += expression.split()
         self._process: subprocess.Popen[bytes] | None = None
         self._captured = bytearray()
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        super().__init__()
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
+        """Start tcpdump and wait until it listens."""
         self._process = subprocess.Popen(
             self._place.command(self._argv),
             env=self._place.environment,
@@ -103,25 +103,20 @@ class Capture:
         while b"listening on" not in said:
             line = self._process.stderr.readline()
             if not line:
-                self._process.communicate()
                 raise InvalidConfig(
                     f"tcpdump: {said.decode(errors='replace').strip()}",
                     hint="apt-get install tcpdump",
                 )
             said += line
-        self._reader.start()
-        return self
+        self.reader.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._process is not None
+    def end(self) -> None:
+        """End tcpdump; ``frames`` stays."""
+        if self._process is None:
+            return
         self._process.kill()
         self._process.wait()
-        self._reader.join()
+        self.join()
         for stream in (self._process.stdout, self._process.stderr):
             assert stream is not None
             stream.close()
@@ -137,7 +132,8 @@ class Capture:
         """Return the first true value of ``condition`` of the frames. Raises Unavailable."""
         return wait_until(lambda: condition(self.frames), deadline_s=patience_s, what=what)
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Gather tcpdump's output."""
         assert self._process is not None
         assert self._process.stdout is not None
         while data := os.read(self._process.stdout.fileno(), 1 << 16):
@@ -196,6 +192,8 @@ def _transport(
     if protocol in (1, 58) and payload:
         told = _ICMP.get((protocol, payload[0]), f"type {payload[0]}")
         return Frame(*ethernet, f"{what} {told}", *ends, ttl)
+    if protocol == 4 and len(payload) >= 20:
+        return Frame(*ethernet, what, *ends, ttl, inner=_ipv4("", "", len(payload), payload))
     if protocol not in (6, 17) or len(payload) < 8:
         return Frame(*ethernet, what, *ends, ttl)
     ports = struct.unpack_from("!HH", payload)

@@ -134,6 +134,16 @@ def test_a_bad_definition_is_refused_before_anything_is_written(
     assert store.list(keys.ROOT).entries == ()
 
 
+def test_a_network_that_cannot_be_read_is_told_with_the_remedy_and_not_as_no_network(
+    netloom: Callable, put: Callable
+) -> None:
+    note = {"unreadable": "/x/config: not JSON, at line 2", "remedy": "check the braces there"}
+    put(keys.network_key("blue"), note)
+    said = netloom("network", "list")
+    assert "/x/config: not JSON, at line 2\n  remedy: check the braces there" in said.err
+    assert said.out == "no network that can be read\n"
+
+
 def test_a_dry_run_on_a_store_that_is_not_there_checks_all_and_makes_nothing(
     netloom: Callable, tmp_path: Path
 ) -> None:

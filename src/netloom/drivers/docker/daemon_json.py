@@ -7,15 +7,14 @@ the end in the file's own way. A file that is not JSON is left untouched.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from netloom.model.errors import InvalidConfig, NotPermitted
+from netloom.store.whole_file import write_whole
 
 DEFAULT_PATH = Path("/etc/docker/daemon.json")
 _BLANKS = re.compile(r"[ \t\r\n]*")
@@ -92,29 +91,7 @@ def write(path: Path, text: str) -> None:
 
     A link is followed: it stays one. Raises InvalidConfig, NotPermitted; the file is whole then.
     """
-    place = Path(os.path.realpath(path))
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with open(beside, "w", encoding="utf-8", newline="") as out:
-            os.fchmod(out.fileno(), 0o644)
-            with suppress(FileNotFoundError):
-                before = place.stat()
-                os.fchown(out.fileno(), before.st_uid, before.st_gid)
-                os.fchmod(out.fileno(), before.st_mode & 0o7777)
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(place)
-    except PermissionError:
-        raise NotPermitted(f"{path}: may not be written", hint="run it as root") from None
-    except OSError as error:
-        raise InvalidConfig(
-            f"{path}: cannot be written: {error.strerror}", field=str(path)
-        ) from None
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+    write_whole(path, text, inherit=True)
 
 
 def _spans(text: str) -> dict[str, tuple[int, int]]:

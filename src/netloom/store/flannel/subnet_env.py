@@ -7,13 +7,13 @@ the mode 0644 are flannel's.
 from __future__ import annotations
 
 import ipaddress
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from netloom.model.addr import IPInterface, IPNetwork
 from netloom.model.errors import InvalidConfig, NotPermitted, Unavailable
+from netloom.store.whole_file import write_whole
 
 DEFAULT_PATH = Path("/run/flannel/subnet.env")
 
@@ -106,24 +106,7 @@ def write_file(path: Path, text: str, mode: int = 0o644) -> bool:
     with suppress(OSError, UnicodeDecodeError):
         if path.read_text() == text:
             return False
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with open(beside, "w", encoding="utf-8") as out:
-            os.fchmod(out.fileno(), mode)
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(path)
-    except PermissionError:
-        raise NotPermitted(f"{path}: may not be written", hint="run it as root") from None
-    except OSError as error:
-        raise InvalidConfig(
-            f"{path}: cannot be written: {error.strerror}", field=str(path), hint="choose a folder"
-        ) from None
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+    write_whole(path, text, mode)
     return True
 
 
