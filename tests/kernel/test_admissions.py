@@ -219,10 +219,25 @@ def test_nothing_is_run_while_the_ruleset_stays_as_it_is_or_has_no_such_table(
     assert count() == 1
 
 
-def test_the_tables_that_are_there_are_known_without_a_process(machine: Host) -> None:
-    machine.netns.run("nft", "add table inet site; add table ip6 filter; add table netdev x")
-    found = machine.netns.call(nft.tables)
-    assert found == {("inet", "site"), ("ip6", "filter"), ("netdev", "x")}
+def test_other_rules_are_not_looked_at_however_many_they_are(
+    machine: Host, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only chains that every forwarded packet comes through are listed, not the whole table."""
+    machine.sh("iptables -P FORWARD DROP\niptables -N SITE\niptables -A FORWARD -j SITE")
+    machine.sh("iptables -N PODS\niptables -A SITE -s 192.0.2.0/24 -j PODS")
+    machine.sh("iptables -A PODS -j ACCEPT\niptables -N REST")
+    machine.settle(BLUE)
+    count = counting_nft(tmp_path, monkeypatch)
+    there = machine.netns.call(Admissions().read)
+    assert there == [ForwardDrop(4, "FORWARD"), Admission(4, "FORWARD", (POOL,))]
+    assert count() == 3, "FORWARD, SITE and ours"
+
+
+def test_the_chains_that_are_there_are_known_without_a_process(machine: Host) -> None:
+    machine.netns.run("nft", "add table inet site; add chain inet site c; add table ip x")
+    machine.sh("ip6tables -N SITE")
+    found = machine.netns.call(nft.chains)
+    assert found == {("inet", "site", "c"), ("ip6", "filter", "SITE")}
 
 
 def test_a_write_that_fails_says_what_nft_said_and_leaves_all_as_it_was(machine: Host) -> None:
@@ -280,3 +295,23 @@ def test_the_whole_kernel_writes_it_beside_our_table(machine: Host, whole: HostK
     outcomes = machine.netns.call(lambda: whole.apply(changes))
     assert [outcome.error for outcome in outcomes] == [None, None]
     assert wanted in machine.netns.call(lambda: whole.read(["admission"]))
+
+
+def test_a_chain_that_nft_cannot_show_counts_as_it_was(
+    machine: Host, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of ours is withdrawn because something failed: an nft without a word plays it."""
+    machine.sh("iptables -P FORWARD DROP")
+    machine.settle(BLUE)
+    before = machine.read()
+    front = tmp_path / "nft"
+    front.write_text("#!/bin/sh\nexit 1\n")
+    front.chmod(0o755)
+    machine.sh("iptables -N SITE")
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin")
+        assert machine.read() == before
+        gone = [Change(Verb.DELETE, obj) for obj in before if isinstance(obj, Admission)]
+        (outcome,) = machine.netns.call(lambda: machine.ours.apply(gone))
+        assert outcome.error is not None, "what cannot be looked at is not taken for gone"
+    assert own(machine) == ["-A FORWARD -j NETLOOM-FORWARD", *RULES]

@@ -16,6 +16,7 @@ from netloom.cli.options import output_option
 from netloom.cli.render import Table, emit
 from netloom.cli.unit import CNI_TYPE, UNIT_MARK, conflist, sample_settings, unit
 from netloom.model.errors import Unavailable
+from netloom.model.kernel import FORWARD_CHAIN
 
 UNIT = "/etc/systemd/system/netloom.service"
 SETTINGS = "/etc/netloom/netloom.yaml"
@@ -142,7 +143,7 @@ def _left(installation: Installation, root: Path) -> list[Step]:
         left.append(Step("keep", "/var/lib/netloom", why))
     if root == Path("/"):
         why = "containers keep their network until they end, the rest stays until the next boot"
-        left.append(Step("keep", "links, routes and the nft tables called netloom", why))
+        left.append(Step("keep", f"links, routes, nft tables netloom, chains {FORWARD_CHAIN}", why))
     return left
 
 

@@ -23,7 +23,7 @@ from netloom.model.kernel import FORWARD_CHAIN, Admission, ForwardDrop
 from netloom.model.network import Network
 
 TABLE = "filter"
-_FORWARD = "FORWARD"
+FORWARD = "FORWARD"
 _DOCKER_USER = "DOCKER-USER"
 _DIRECTIONS = ("saddr", "daddr")
 
@@ -42,16 +42,17 @@ def admissions(networks: Iterable[Network], drops: Iterable[ForwardDrop]) -> lis
 def found(family: Family, ruleset: Mapping[str, Any]) -> Iterator[ForwardDrop | Admission]:
     """Yield what iptables' table ``filter`` of one family drops, and what we have in it.
 
-    ``ruleset`` is the JSON of ``nft -j list table ip filter`` (or ``ip6``).
+    ``ruleset`` is nft's JSON of the whole table or of what matters here: our chain, FORWARD, and
+    the chains that every packet is led to.
     """
     among = chains(ruleset)
-    base = among.get((IP[family], TABLE, _FORWARD))
+    base = among.get((IP[family], TABLE, FORWARD))
     if base is None or base.hook != "forward":
-        base = Chain(IP[family], TABLE, _FORWARD)
+        base = Chain(IP[family], TABLE, FORWARD)
     steps = list(way(base, among))
     met = [step.rule.target for step in steps if step.rule]
     if steps[-1].verdict in ("drop", "reject"):
-        yield ForwardDrop(family, _DOCKER_USER if _DOCKER_USER in met else _FORWARD)
+        yield ForwardDrop(family, _DOCKER_USER if _DOCKER_USER in met else FORWARD)
     own = among.get((IP[family], TABLE, FORWARD_CHAIN))
     into = [chain.name for chain, _ in jumps(among)]
     if own is not None or into:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
-from netloom.core.admission import TABLE, found, jumps, rules_of
+from netloom.core.admission import FORWARD, TABLE, found, jumps, rules_of
 from netloom.core.ruleset import IP, Chains, chains
 from netloom.kernel import commands, nft
 from netloom.model.addr import Family
@@ -26,12 +26,13 @@ _FAMILIES: tuple[Family, ...] = (4, 6)
 class Admissions:
     """iptables' filter tables of the namespace that the calling thread is in, for one thread.
 
-    Reading costs a process per table that is there, and only when the ruleset has changed.
+    Reading costs a process per chain that every forwarded packet comes through, and only when the
+    ruleset has changed; how many other rules there are does not matter.
     """
 
     def __init__(self) -> None:
         self._generation: int | None = None
-        self._found: list[KernelObject] = []
+        self._found: list[ForwardDrop | Admission] = []
 
     def read(self) -> list[KernelObject]:
         """Return what drops there, and what of ours is there.
@@ -50,17 +51,13 @@ class Admissions:
         return [Outcome(change, self._try(change)) for change in changes]
 
     def _look(self) -> Iterator[ForwardDrop | Admission]:
-        there = nft.tables()
+        there = nft.chains()
         for family in _FAMILIES:
-            if (IP[family], TABLE) not in there:
-                continue
-            listed = _list(family)
-            if listed is not None:
-                yield from found(family, listed)
-                continue
-            for before in self._found:
-                if isinstance(before, ForwardDrop | Admission) and before.family == family:
-                    yield before
+            names = {place[2] for place in there if place[:2] == _table(family)}
+            try:
+                yield from found(family, _list_way(family, names))
+            except KernelRejected:
+                yield from (before for before in self._found if before.family == family)
 
     def _try(self, change: Change) -> NetloomError | None:
         assert isinstance(change.obj, Admission)
@@ -71,8 +68,7 @@ class Admissions:
         return None
 
     def _write(self, verb: Verb, admission: Admission) -> None:
-        there = (IP[admission.family], TABLE) in nft.tables()
-        among = chains(_list(admission.family) or {}) if there else {}
+        among = chains(_list("table", *_table(admission.family)))
         lines = list(_without(admission.family, among))
         if verb is not Verb.DELETE:
             lines += _with(admission)
@@ -104,13 +100,38 @@ def _with(admission: Admission) -> Iterator[str]:
     yield f"insert rule {table} {admission.chain} counter jump {FORWARD_CHAIN}"
 
 
-def _list(family: Family) -> dict[str, Any] | None:
-    """Return the table as nft's JSON; None when it cannot be had."""
-    done = commands.run("nft", "-j", "list", "table", IP[family], TABLE)
-    if done.code:
-        return {} if nft.errno_in(done.error) == errno.ENOENT else None
+def _table(family: Family) -> tuple[str, str]:
+    return IP[family], TABLE
+
+
+def _list_way(family: Family, there: Container[str]) -> dict[str, Any]:
+    """Return as nft's JSON our chain, FORWARD, and the chains that every packet is led to.
+
+    ``there``: the names of those that exist. Raises KernelRejected.
+    """
+    items: list[Any] = []
+    seen: set[str] = set()
+    waiting = [FORWARD, FORWARD_CHAIN]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in there:
+            continue
+        seen.add(name)
+        listed = _list("chain", *_table(family), name)
+        items += listed.get("nftables", ())
+        for chain in chains(listed).values():
+            waiting += [rule.target for rule in chain.rules if rule.target and not rule.conditions]
+    return {"nftables": items}
+
+
+def _list(*what: str) -> dict[str, Any]:
+    """Return a table or chain as nft's JSON, empty when it is not there. Raises KernelRejected."""
+    done = commands.run("nft", "-j", "list", *what)
+    number = nft.errno_in(done.error) if done.code else errno.EINVAL
+    if done.code and number == errno.ENOENT:
+        return {}
     try:
         listed: dict[str, Any] = json.loads(done.output)
     except ValueError:  # some versions of nft cannot put every rule of iptables into JSON
-        return None
+        raise KernelRejected("read", f"nft {' '.join(what)}", number, done.complaint) from None
     return listed

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from netloom.kernel import commands, conntrack
 from netloom.kernel.netlink import split
-from netloom.kernel.wire import attributes
+from netloom.kernel.wire import attributes, string
 from netloom.model.errors import KernelRejected, NetloomError
 from netloom.model.kernel import NFT_TABLE, KernelObject, NftTable
 from netloom.reconcile.contracts import Change, Outcome, Verb
@@ -26,10 +26,10 @@ _NETLINK_NETFILTER = 12
 _GET_GENERATION = (10 << 8) | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
 _NLM_F_REQUEST = 1
 _GEN_ID = 1  # NFTA_GEN_ID, 32 bits, big endian
-_GET_TABLE = (10 << 8) | 1  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETTABLE
-_NEW_TABLE = 10 << 8
+_GET_CHAIN = (10 << 8) | 4  # NFT_MSG_GETCHAIN
+_NEW_CHAIN = (10 << 8) | 3
 _NLM_F_DUMP = 0x300
-_TABLE_NAME = 1  # NFTA_TABLE_NAME
+_CHAIN_TABLE, _CHAIN_NAME = 1, 3  # NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME
 _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_
 _ERRNOS = {os.strerror(number): number for number in errno.errorcode}
 
@@ -122,20 +122,24 @@ def errno_in(message: str) -> int:
     return errno.EINVAL
 
 
-def tables() -> frozenset[tuple[str, str]]:
-    """Return family and name of every table, without a process; none when they cannot be had."""
-    request = struct.pack("=IHHIIBBH", 20, _GET_TABLE, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0, 0, 0, 0)
-    found: set[tuple[str, str]] = set()
+def chains() -> frozenset[tuple[str, str, str]]:
+    """Return family, table and name of every chain, without a process.
+
+    None when they cannot be had.
+    """
+    request = struct.pack("=IHHIIBBH", 20, _GET_CHAIN, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0, 0, 0, 0)
+    found: set[tuple[str, str, str]] = set()
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as channel:
             channel.settimeout(5)
             channel.sendto(request, (0, 0))
             while True:
                 for kind, _, _, payload in split(channel.recv(64 << 10)):
-                    if kind != _NEW_TABLE:  # the end of the dump, or a refusal
+                    if kind != _NEW_CHAIN:  # the end of the dump, or a refusal
                         return frozenset(found)
-                    name = dict(attributes(payload, 4))[_TABLE_NAME]
-                    found.add((_FAMILIES.get(payload[0], ""), name.rstrip(b"\0").decode()))
+                    fields = dict(attributes(payload, 4))
+                    names = string(fields[_CHAIN_TABLE]), string(fields[_CHAIN_NAME])
+                    found.add((_FAMILIES.get(payload[0], ""), *names))
     except OSError:
         return frozenset()
 
