@@ -31,13 +31,14 @@ from netloom.agent.settings import AgentSettings
 from netloom.agent.subnet_file import SubnetFile
 from netloom.agent.upkeep import Upkeep
 from netloom.agent.watcher import StoreWatcher
+from netloom.core.resources.node import method_of
 from netloom.kernel import preflight
 from netloom.kernel.compose import HostKernel
 from netloom.kernel.firewalls import OtherFirewalls
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import InvalidConfig, NetloomError, NotPermitted, Unavailable
 from netloom.model.status import Status
-from netloom.model.view import Problem
+from netloom.model.view import Cluster, Problem
 from netloom.reconcile.loop import Turn
 from netloom.store.flannel.url import take_format
 from netloom.store.opening import open_store
@@ -89,7 +90,7 @@ class Agent:
             self.kernel,
             self.kernel.events(),
             self.outlook.view,
-            interface=settings.interface,
+            interface=self._interface,
             audit_s=settings.audit_s,
             forward_rules=settings.forward_rules,
         )
@@ -142,6 +143,12 @@ class Agent:
             for standing in engine.turn.desired.standing.values()
         )
 
+    def _interface(self) -> str:
+        """Return what the underlay is chosen by: what the store says of this host comes first."""
+        settings = self.settings
+        said = method_of(self.watcher.cluster or Cluster(), settings.host_name)
+        return said or settings.interface
+
     def status(self) -> Status:
         """Return the status as of now."""
         settings, engine, watcher = self.settings, self.engine, self.watcher
@@ -175,6 +182,7 @@ class Agent:
             report.peer_statuses(cluster, desired, settings.host_id),
             len(endpoints),
             report.distinct(self._problems()),
+            report.candidates(engine.facts, self._interface()),
         )
 
     def routes(self) -> Routes:
@@ -225,8 +233,7 @@ class Agent:
 
     def _cluster_changed(self) -> None:
         self._connection.note(self.watcher.connected, time.time())
-        self.engine.wake()
-        self.upkeep.wake()
+        self.engine.wake()  # upkeep is woken by the turn's end, and takes no time from it
 
     def _turned(self, turn: Turn) -> None:
         self.outlook.admit(turn.desired.standing)

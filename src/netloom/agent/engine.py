@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from netloom.core.desired import Desired, Memory, desired
-from netloom.core.underlay import facts, steady
+from netloom.core.underlay import facts_or_kept
 from netloom.model.errors import InvalidConfig, NetloomError, Unavailable
 from netloom.model.kernel import KINDS
 from netloom.model.view import HostFacts, Problem, View
@@ -35,7 +35,11 @@ MakeView = Callable[[HostFacts, Actual], View | None]
 
 
 class Engine:
-    """Runs the reconciler. ``turned`` is called after every turn, from the engine's thread."""
+    """Runs the reconciler. ``turned`` is called after every turn, from the engine's thread.
+
+    ``interface`` tells what the underlay is chosen by, "" for the default route; it is asked in
+    every turn.
+    """
 
     def __init__(
         self,
@@ -43,7 +47,7 @@ class Engine:
         events: KernelEvents,
         make_view: MakeView,
         *,
-        interface: str = "",
+        interface: Callable[[], str] = str,
         audit_s: float = 30.0,
         forward_rules: bool = True,
     ) -> None:
@@ -61,7 +65,7 @@ class Engine:
         self._done = 0
         self._dirty: set[str] = set()
         self._stopping = False
-        self._facts: tuple[int, HostFacts] | None = None
+        self._facts: tuple[tuple[int, str], HostFacts] | None = None
         self._repaired_at_s = float("-inf")
         self._retry_at_s = float("inf")
         self._seen_revision = 0
@@ -221,10 +225,11 @@ class Engine:
 
     def _desired(self, actual: Actual) -> Desired:
         generation = self._reconciler.generation
-        if self._facts is None or self._facts[0] != generation:
+        interface = self._interface()
+        if self._facts is None or self._facts[0] != (generation, interface):
             base = [obj for kind in self._fact_kinds for obj in actual[kind].values()]
-            fresh = facts(base, self._interface)
-            self._facts = (generation, steady(self._facts[1], fresh) if self._facts else fresh)
+            before = self._facts[1] if self._facts else None
+            self._facts = ((generation, interface), facts_or_kept(base, interface, before))
         view = self._make_view(self._facts[1], actual)
         if view is None:
             raise _NothingKnown

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from netloom.core.desired import Desired
+from netloom.core.underlay import verdicts
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Host
 from netloom.model.status import KernelStatus, NetworkStatus, PeerStatus, StoreStatus
-from netloom.model.view import Cluster, Problem
+from netloom.model.view import Cluster, HostFacts, Problem
 
 
 def iso(seconds: float) -> str:
@@ -103,6 +105,14 @@ def peer_statuses(
 
 def _addresses(host: Host) -> tuple[str, ...]:
     return tuple(str(a) for a in (host.underlay4, host.underlay6) if a is not None)
+
+
+def candidates(facts: HostFacts, interface: str) -> tuple[dict[str, Any], ...]:
+    """Return what could be the underlay, what is, and why."""
+    return tuple(
+        {"interface": link, "address": str(address), "taken": taken, "reason": why}
+        for link, address, taken, why in verdicts(facts, interface)
+    )
 
 
 def distinct(problems: Iterable[Problem]) -> tuple[Problem, ...]:

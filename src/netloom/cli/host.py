@@ -12,7 +12,7 @@ from netloom.cli.render import Table, bold, counted, emit, paint, pairs
 from netloom.cli.settings import Settings
 from netloom.model import keys
 from netloom.model.datastore import Compare, Delete
-from netloom.model.errors import Conflict
+from netloom.model.errors import Conflict, NetloomError
 from netloom.model.host import Host
 
 EXAMPLES = """\b
@@ -43,9 +43,12 @@ def list_(output: str, settings: Settings) -> None:
 @host.command(epilog="Example: netloom host show h2")
 @click.argument("name", metavar="NAME|ID")
 @output_option
-@with_settings("datastore")
+@with_settings("datastore", "socket")
 def show(name: str, output: str, settings: Settings) -> None:
-    """Show one host: addresses, blocks and the containers on it."""
+    """Show one host: addresses, blocks and the containers on it.
+
+    Of the host where it is called, also what could be the underlay, and why it is or is not.
+    """
     with opened(settings) as cluster:
         one = cluster.host(name)
         document = _document(cluster, one)
@@ -53,7 +56,19 @@ def show(name: str, output: str, settings: Settings) -> None:
         document["endpoints"] = [
             endpoint.render() for endpoint in cluster.endpoints if endpoint.host_id == one.id
         ]
+    document["candidates"] = _candidates(one, settings)
     emit(output, document, lambda: _screen(document))
+
+
+def _candidates(one: Host, settings: Settings) -> list[dict[str, Any]]:
+    """Ask the agent of this host, if it is this host's and runs; else there is nothing to tell."""
+    from netloom.cli.client import Client
+
+    try:
+        status = Client(settings.socket, 2.0).get("/v1/status")
+    except NetloomError:
+        return []
+    return list(status.get("candidates", ())) if status["host_id"] == one.id else []
 
 
 @host.command(epilog="Example: netloom host forget h3")
@@ -149,7 +164,12 @@ def _screen(one: dict[str, Any]) -> str:
             "\n".join(endpoint["addresses"]),
             endpoint["hostIfname"],
         )
-    return top + ("\n\n" + table.render() if table.rows else "")
+    could = Table(("INTERFACE", "ADDRESS", "UNDERLAY", "BECAUSE"))
+    for each in one["candidates"]:
+        taken = paint("yes", "green") if each["taken"] else "no"
+        could.add(each["interface"], each["address"], taken, each["reason"])
+    tables = [each.render() for each in (could, table) if each.rows]
+    return "\n\n".join([top, *tables])
 
 
 def _alive(alive: bool) -> str:

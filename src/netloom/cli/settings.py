@@ -242,6 +242,9 @@ def load_settings(
     env = os.environ if env is None else env
     _refuse_misspelt(env)
     values, origins = _from_file(config_path or env.get("NETLOOM_CONFIG"))
+    if said := _calicos_methods(env):
+        values["interface"] = _interface(said, " and ".join(_METHODS.values()))
+        origins["interface"] = " and ".join(name for name in _METHODS.values() if env.get(name))
     for setting in SETTINGS:
         if env.get(setting.env):
             values[setting.name] = setting.parse(env[setting.env], setting.env)
@@ -259,6 +262,15 @@ def load_settings(
         values.setdefault("subnet_file", SUBNET_FILE)
     values["given_host_id"] = values.pop("host_id", "")
     return Settings(**values, origins=MappingProxyType(origins))
+
+
+#: Calico's variables of how each family's underlay is chosen.
+_METHODS = {4: "IP_AUTODETECTION_METHOD", 6: "IP6_AUTODETECTION_METHOD"}
+
+
+def _calicos_methods(env: Mapping[str, str]) -> str:
+    """Return what Calico's variables say, as the setting ``interface`` has it; "" for nothing."""
+    return ";".join(f"{family}:{env[name]}" for family, name in _METHODS.items() if env.get(name))
 
 
 def flannel_format(datastore: str) -> Format | None:

@@ -8,7 +8,7 @@ others; while it cannot, nothing of ours is withdrawn (``hold``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from netloom.core import admission, firewall, underlay
@@ -113,6 +113,7 @@ def desired(view: View, memory: Memory | None = None) -> Desired:
     # Without an underlay nothing can be told about peers: what stands for them stays.
     draft = _Draft(hold=not view.facts.underlay)
     draft.problems.extend(underlay.problems(view.facts))
+    draft.problems.extend(underlay.astray(view.facts, _peers(view)))
     holders = _holders(view, draft)
     excluded = _rivals(view, memory)
     kept: _Reaches = {}
@@ -149,6 +150,14 @@ def desired(view: View, memory: Memory | None = None) -> Desired:
         draft.hold,
         frozenset(draft.late),
     )
+
+
+def _peers(view: View) -> Iterator[tuple[str, IPAddress]]:
+    for host in view.cluster.hosts.values():
+        if host.id != view.host_id:
+            for address in (host.underlay4, host.underlay6):
+                if address is not None:
+                    yield host.name, address
 
 
 def _holders(view: View, draft: _Draft) -> dict[str, _Holders]:

@@ -3,81 +3,153 @@
 A choice is a text of methods, tried in order until one finds something::
 
     ens33
-    interface=ens33;interface=192.168.31.62;regex=^eth[01]$;can-reach=192.168.30.1
+    interface=ens33,eth.*;interface=192.168.31.62;can-reach=192.168.30.1
+    skip-interface=eth1,ens32
+    4:cidr=192.168.26.0/24,10.0.0.0/8;6:first-found
     interface=ens33;public=203.0.113.7
 
-``public`` says at which address peers reach this host, where it is none of its own (NAT). These are
-flannel's ways (-iface, -iface-regex, -iface-can-reach, -public-ip) with flannel's order; unlike
-there, one kernel state always gives one choice, and the reason is told.
+``4:`` and ``6:`` before a method make it speak of that family alone; ``none`` there means that the
+host shall have no underlay address of it. ``public`` says at which address peers reach this host,
+where it is none of its own (NAT).
+
+The methods are flannel's (-iface, -iface-regex, -iface-can-reach, -public-ip) and Calico's
+(IP_AUTODETECTION_METHOD), with what was wrong there put right: one kernel state always gives one
+choice, and the reason is told. Patterns of ``interface`` and ``skip-interface`` have to match a
+whole name and are tried in the order in which they stand. Among interfaces that serve equally, one
+with a carrier comes before one without, the default route's before others, then the one with the
+least index. ``first-found`` and ``skip-interface`` leave out what container engines and tunnels
+make (``EXCLUDED``).
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 
-from netloom.model.addr import Family, IPAddress, IPInterface, parse_address
+from netloom.core.interface_methods import (
+    FIND,
+    Chosen,
+    Surroundings,
+    addressed,
+    addresses_of,
+    listed,
+    pattern_of,
+)
+from netloom.model.addr import Family, IPAddress, parse_address, parse_network
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import nearest
-from netloom.model.kernel import ALIAS_PREFIX, Address, Link, Route
+from netloom.model.kernel import ALIAS_PREFIX
 
-Chosen = tuple[str, IPInterface]
-METHODS = ("interface", "regex", "can-reach", "public")
+METHODS = (
+    "interface",
+    "regex",
+    "skip-interface",
+    "cidr",
+    "can-reach",
+    "first-found",
+    "none",
+    "public",
+    "kubernetes-internal-ip",
+)
+#: Methods that stand without a value.
+_BARE = ("first-found", "none", "kubernetes-internal-ip")
+_FAMILIES: tuple[Family, ...] = (4, 6)
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What there is to choose from; ``usable`` has the best address per interface and family."""
+class Step:
+    """One method with its value; ``family`` None means both."""
 
-    links: Mapping[str, Link]
-    candidates: tuple[Address, ...]
-    usable: Mapping[tuple[str, Family], IPInterface]
-    routes: tuple[Route, ...]
+    method: str
+    value: str = ""
+    family: Family | None = None
+
+    def __str__(self) -> str:
+        said = f"{self.method} {self.value}".rstrip()
+        return f"IPv{self.family}: {said}" if self.family else said
+
+    def find(self, there: Surroundings) -> dict[Family, Chosen]:
+        """Return what the method finds, of its family."""
+        found = FIND[self.method](self.value, there)
+        return {family: each for family, each in found.items() if self.family in (None, family)}
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A parsed text: (method, value) in order, and the public addresses by family."""
+    """A parsed text: the methods in order, and the public addresses by family."""
 
-    steps: tuple[tuple[str, str], ...] = ()
+    steps: tuple[Step, ...] = ()
     public: Mapping[Family, IPAddress] = field(default_factory=lambda: MappingProxyType({}))
 
     def choose(self, there: Surroundings) -> tuple[dict[Family, Chosen], str]:
         """Return the interface's address per family and why; nothing when there are no methods.
 
+        A family that no method speaks of has the address that the other's interface has.
         Raises InvalidConfig when none of the methods finds an interface with an address.
         """
-        for method, value in self.steps:
-            found = _FIND[method](value, there)
-            if found:
-                chosen: dict[Family, Chosen] = dict(sorted(found.items()))
-                return chosen, "; ".join(
-                    f"IPv{family}: {each.ip} on {link}, "
-                    f"by {'setting' if value == link else f'{method} {value}'}"
-                    f"{self._known_as(family)}"
-                    for family, (link, each) in chosen.items()
-                )
-        if self.steps:
-            raise self._nothing(there)
-        own = _addressed(self.public.values(), there)
+        chosen: dict[Family, Chosen] = {}
+        by: dict[Family, Step] = {}
+        for step in self.steps:
+            if step.family is None and chosen:
+                continue  # the first of these that finds something decides for both families
+            for family, found in step.find(there).items():
+                if family not in by:
+                    chosen[family], by[family] = found, step
+        if any(step.method != "none" for step in self.steps):
+            if not chosen:
+                raise self._nothing(there)
+            self._complete(chosen, by, there)
+            ordered: dict[Family, Chosen] = dict(sorted(chosen.items()))
+            return ordered, "; ".join(
+                f"IPv{family}: {each.ip} on {link}, by {_because(by[family], link)}"
+                f"{self._known_as(family)}"
+                for family, (link, each) in ordered.items()
+            )
+        own = addressed(self.public.values(), there)
         return own, "; ".join(
             f"IPv{family}: {each.ip} on {link}, by its public address"
             for family, (link, each) in own.items()
         )
 
+    @property
+    def without(self) -> frozenset[Family]:
+        """The families of which the host shall have no underlay address."""
+        every: frozenset[Family] = frozenset(_FAMILIES)
+        none = [step for step in self.steps if step.method == "none"]
+        return frozenset(f for f in every for step in none if step.family in (None, f))
+
+    @property
+    def excludes(self) -> bool:
+        """Tell whether a method leaves out what container engines and tunnels make."""
+        return any(step.method in ("first-found", "skip-interface") for step in self.steps)
+
+    def _complete(
+        self, chosen: dict[Family, Chosen], by: dict[Family, Step], there: Surroundings
+    ) -> None:
+        """Give a family that no method spoke of what the other's interface has."""
+        spoken = {step.family for step in self.steps} - {None}
+        pairs: tuple[tuple[Family, Family], ...] = ((4, 6), (6, 4))
+        for family, other in pairs:
+            if family in chosen or family in spoken or other not in chosen:
+                continue
+            link = chosen[other][0]
+            if (link, family) in there.usable:
+                chosen[family] = (link, there.usable[link, family])
+                by[family] = by[other]
+
     def _known_as(self, family: Family) -> str:
         return f", known to peers as {self.public[family]}" if family in self.public else ""
 
     def _nothing(self, there: Surroundings) -> InvalidConfig:
-        tried = ", ".join(f"{method} {value!r}" for method, value in self.steps)
+        tried = ", ".join(
+            f"{step.method} {step.value!r}" if step.value else step.method for step in self.steps
+        )
         names = sorted({name for name, _ in there.usable})
-        listed = ", ".join(f"{name} {_addresses(name, there)}" for name in names)
-        if len(self.steps) == 1 and self.steps[0][0] == "interface":
-            name = self.steps[0][1]
+        known = ", ".join(f"{name} {addresses_of(name, there)}" for name in names)
+        if len(self.steps) == 1 and self.steps[0].method == "interface":
+            name = self.steps[0].value
             if name in there.links:
                 text = f"interface: {name!r} has no global address"
                 hint = "give it an address, or name another interface"
@@ -91,107 +163,69 @@ class Selection:
             f"interface: none of this host's interfaces is found by {tried}",
             field="interface",
             value=tried,
-            hint=f"there are: {listed or 'none with a global address'}",
+            hint=f"there are: {known or 'none with a global address'}",
         )
+
+
+def _because(step: Step, link: str) -> str:
+    return "setting" if step.value == link else f"{step.method} {step.value}".rstrip()
 
 
 @lru_cache(maxsize=16)
 def parse(text: str) -> Selection:
     """Parse a choice; a text without '=' is a name or an address. Raises InvalidConfig."""
-    if "=" not in text:
-        return Selection((("interface", text),)) if text else Selection()
-    steps: list[tuple[str, str]] = []
+    parts = [part.strip() for part in text.split(";") if part.strip()]
+    if len(parts) == 1 and "=" not in text and _unfamiliar(parts[0])[1] not in _BARE:
+        return Selection((Step("interface", text.strip()),))
+    steps: list[Step] = []
     public: dict[Family, IPAddress] = {}
-    for part in filter(None, text.split(";")):
-        method, _, value = part.partition("=")
-        if method not in METHODS or not value:
+    for part in parts:
+        family, said = _unfamiliar(part)
+        method, _, value = said.partition("=")
+        if method not in METHODS or bool(value) == (method in _BARE):
             raise InvalidConfig(
                 f"interface: {part!r} is no way to choose one",
                 field="interface",
                 value=text,
-                hint=nearest(method, METHODS) if value else f"write {method}=VALUE",
+                hint=nearest(method, METHODS) if method not in METHODS else _form(method),
             )
         if method == "public":
             address = parse_address(value, "interface: public")
             public[address.version] = address
             continue
-        if method == "can-reach":
-            parse_address(value, "interface: can-reach")
-        if method == "regex":
-            _pattern(value)
-        steps.append((method, value))
+        _check(method, value, text)
+        steps.append(Step(method, value, family))
     return Selection(tuple(steps), MappingProxyType(public))
 
 
-def _pattern(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text)
-    except re.error as error:
+def _unfamiliar(part: str) -> tuple[Family | None, str]:
+    """Part a method from the family before it."""
+    for family in _FAMILIES:
+        if part.startswith(f"{family}:"):
+            return family, part[2:]
+    return None, part
+
+
+def _form(method: str) -> str:
+    return f"write {method} alone" if method in _BARE else f"write {method}=VALUE"
+
+
+def _check(method: str, value: str, text: str) -> None:
+    """Refuse a value that its method cannot read. Raises InvalidConfig."""
+    if method == "can-reach":
+        parse_address(value, "interface: can-reach")
+    elif method == "regex":
+        pattern_of(value)
+    elif method == "cidr":
+        for each in listed(value):
+            parse_network(each, "interface: cidr")
+    elif method in ("interface", "skip-interface"):
+        for each in listed(value):
+            pattern_of(each)
+    elif method == "kubernetes-internal-ip":
         raise InvalidConfig(
-            f"interface: regex {text!r}: {error}",
+            "interface: kubernetes-internal-ip needs the Kubernetes datastore",
             field="interface",
             value=text,
-            hint="e.g. regex=^eth[01]$",
-        ) from None
-
-
-def _by_name(value: str, there: Surroundings) -> dict[Family, Chosen]:
-    try:
-        return _addressed([ipaddress.ip_address(value)], there)
-    except ValueError:
-        return _whole(value, there)
-
-
-def _by_pattern(value: str, there: Surroundings) -> dict[Family, Chosen]:
-    """Match addresses before names, in the order of the interfaces' numbers."""
-    pattern = _pattern(value)
-    for address in sorted(there.candidates, key=lambda a: there.links[a.link].index):
-        if pattern.search(str(address.interface.ip)):
-            return _addressed([address.interface.ip], there)
-    for link in sorted(there.links.values(), key=lambda each: each.index):
-        if pattern.search(link.name) and (found := _whole(link.name, there)):
-            return found
-    return {}
-
-
-def _by_reach(value: str, there: Surroundings) -> dict[Family, Chosen]:
-    """Take the interface over which packets to an address leave: longest prefix, least metric."""
-    target = ipaddress.ip_address(value)
-    ways = [
-        (address.interface.network.prefixlen, 0, address.link)
-        for address in there.candidates
-        if target in address.interface.network
-    ]
-    ways += [
-        (route.destination.prefixlen, -route.metric, route.link)
-        for route in there.routes
-        if route.type == "unicast" and target in route.destination
-    ]
-    for _, _, link in sorted(ways, key=lambda way: (-way[0], -way[1], way[2])):
-        if (link, target.version) in there.usable:
-            return _whole(link, there)
-    return {}
-
-
-def _addressed(addresses: Iterable[IPAddress], there: Surroundings) -> dict[Family, Chosen]:
-    """Return the interface that has one of the addresses, with that address."""
-    found: dict[Family, Chosen] = {}
-    for wanted in addresses:
-        for address in there.candidates:
-            if address.interface.ip == wanted:
-                found = {**_whole(address.link, there), **found}
-                found[wanted.version] = (address.link, address.interface)
-                break
-    return found
-
-
-def _addresses(link: str, there: Surroundings) -> str:
-    return " ".join(str(interface.ip) for _, interface in _whole(link, there).values())
-
-
-def _whole(link: str, there: Surroundings) -> dict[Family, Chosen]:
-    families: tuple[Family, ...] = (4, 6)
-    return {f: (link, there.usable[link, f]) for f in families if (link, f) in there.usable}
-
-
-_FIND = {"interface": _by_name, "regex": _by_pattern, "can-reach": _by_reach}
+            hint="choose by interface=, cidr= or can-reach= with this datastore",
+        )

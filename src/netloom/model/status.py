@@ -69,7 +69,11 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One screen. ``well`` is False when anything needs a person; ``problems`` says what."""
+    """One screen. ``well`` is False when anything needs a person; ``problems`` says what.
+
+    ``candidates`` is what could be the underlay: each ``{"interface", "address", "taken",
+    "reason"}``.
+    """
 
     host_id: str
     host_name: str
@@ -85,6 +89,7 @@ class Status:
     peers: tuple[PeerStatus, ...] = ()
     endpoints: int = 0
     problems: tuple[Problem, ...] = ()
+    candidates: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def well(self) -> bool:

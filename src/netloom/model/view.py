@@ -69,7 +69,8 @@ class HostFacts:
     is, per family, where peers reach this host if not at its own address. ``learned`` are the
     blocks to which BIRD has a route: through which gateway, or None for the host's own.
     ``drops`` are the tables of iptables that drop what is forwarded, where rules of ours shall
-    stand against it.
+    stand against it. ``refusal`` is why what was asked for as the underlay cannot be had now, and
+    the remedy: the former choice stays then.
     """
 
     underlay: Mapping[Family, tuple[str, IPInterface]] = field(
@@ -89,6 +90,7 @@ class HostFacts:
         default_factory=lambda: MappingProxyType({})
     )
     drops: tuple[ForwardDrop, ...] = ()
+    refusal: tuple[str, str] | None = None
 
     def underlay_address(self, family: Family) -> IPAddress | None:
         """Return where peers reach this host in one family, if they can."""

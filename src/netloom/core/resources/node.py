@@ -13,8 +13,9 @@ from typing import Any
 from netloom.core.resources.bgp import parse_node
 from netloom.core.resources.contract import Operation, Picture
 from netloom.core.resources.documents import Documents
+from netloom.core.selection import parse
 from netloom.model.addr import IPAddress
-from netloom.model.errors import Conflict
+from netloom.model.errors import Conflict, InvalidConfig
 from netloom.model.fields import Fields
 from netloom.model.host import Host
 from netloom.model.keys import host_key
@@ -28,6 +29,17 @@ _SAID = ("asNumber", "routeReflectorClusterID")
 _AGENTS = ("ipv4Address", "ipv6Address", "ipv4IPIPTunnelAddr")
 
 
+#: Annotations of a Node that say how its host chooses the underlay, in Calico's words, by family.
+METHODS = {4: "netloom/ip-autodetection-method", 6: "netloom/ip6-autodetection-method"}
+
+
+def method_of(cluster: Cluster, host_name: str) -> str:
+    """Return what a host's underlay is chosen by (``core/selection``); "" when nobody said it."""
+    document = cluster.resources.get((KIND, "", host_name))
+    said = document.annotations if document else {}
+    return ";".join(f"{family}:{said[name]}" for family, name in METHODS.items() if said.get(name))
+
+
 def labels_of(cluster: Cluster, host: Host) -> Mapping[str, str]:
     """Return the labels that people gave to a host."""
     document = cluster.resources.get((KIND, "", host.name))
@@ -37,6 +49,8 @@ def labels_of(cluster: Cluster, host: Host) -> Mapping[str, str]:
 def check(resource: Resource) -> tuple[str, ...]:
     """Check a Node; return what of it the agent decides."""
     parse_node(resource.spec)
+    for name in METHODS.values():
+        _check_method(resource, name)
     fields = Fields(resource.spec, "spec")
     bgp = Fields(fields.take_map("bgp"), fields.path("bgp"))
     for name in _SAID:
@@ -58,6 +72,15 @@ def check(resource: Resource) -> tuple[str, ...]:
     ignored = [name for name in resource.spec if name not in ("bgp", "addresses")]
     fields.done()
     return tuple(f"spec.{name}" for name in ignored)
+
+
+def _check_method(resource: Resource, name: str) -> None:
+    try:
+        parse(resource.annotations.get(name, ""))
+    except InvalidConfig as error:
+        field = f"metadata.annotations.{name}"
+        text = f"{field}: {str(error).removeprefix('interface: ')}"
+        raise InvalidConfig(text, field=field, value=error.value, hint=error.hint) from None
 
 
 class Nodes:
