@@ -7,12 +7,14 @@ route's; what a person may say instead is in ``core/selection``.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from netloom.core.selection import Chosen, Surroundings, parse
+from netloom.core.interface_methods import Chosen, Surroundings, excluded_by
+from netloom.core.selection import parse
 from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
+from netloom.model.errors import InvalidConfig
 from netloom.model.kernel import (
     ALIAS_PREFIX,
     BIRD_PROTOCOL,
@@ -60,7 +62,8 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
     there = Surroundings(links, tuple(candidates), usable, tuple(routes))
     chosen, reason = selection.choose(there)
     if not chosen:
-        chosen, reason, makeshift = _by_default_route(links, routes, usable)
+        left = {place: each for place, each in usable.items() if place[1] not in selection.without}
+        chosen, reason, makeshift = _by_default_route(links, routes, left)
     return HostFacts(
         MappingProxyType(chosen),
         min((_mtu(links[name]) for name, _ in chosen.values()), default=DEFAULT_MTU),
@@ -83,8 +86,85 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
     )
 
 
+def facts_or_kept(
+    objects: Sequence[KernelObject], interface: str, before: HostFacts | None
+) -> HostFacts:
+    """Return the facts now, :func:`steady` towards those of ``before``.
+
+    What ``interface`` names may be gone, or never have been: then the underlay of before stays, and
+    is said to (``refusal``), so that all else on the host is kept true. Raises InvalidConfig where
+    there was none before.
+    """
+    try:
+        fresh = facts(objects, interface)
+    except InvalidConfig as error:
+        if before is None or not before.underlay:
+            raise
+        fresh = replace(
+            facts(objects),
+            underlay=MappingProxyType({}),
+            reason="",
+            makeshift=frozenset(),
+            refusal=(str(error), error.hint),
+        )
+    return steady(before, fresh) if before else fresh
+
+
+def verdicts(facts: HostFacts, interface: str) -> list[tuple[str, IPInterface, bool, str]]:
+    """Tell of every candidate whether it is the underlay, and why: (interface, address, …)."""
+    selection = parse(interface)
+    asked = "; ".join(map(str, selection.steps)) or "the default route"
+    reasons = dict(_by_family(facts))
+    found = []
+    for link, address, _ in facts.candidates:
+        family = address.version
+        taken = facts.underlay.get(family)
+        if taken == (link, address):
+            why = reasons.get(family, facts.reason).partition(", ")[2] or asked
+        elif link in facts.down:
+            why = "it is down"
+        elif link in facts.unplugged:
+            why = "it has no carrier"
+        elif family in selection.without:
+            why = f"the host shall have no IPv{family} underlay address"
+        elif taken and taken[0] == link:
+            why = f"{taken[1].ip} of the same interface is"
+        elif selection.excludes and (pattern := excluded_by(link)):
+            why = f"interfaces called {pattern} are left out"
+        else:
+            why = f"not chosen by {asked}"
+        found.append((link, address, taken == (link, address), why))
+    return found
+
+
+def astray(facts: HostFacts, peers: Iterable[tuple[str, IPAddress]]) -> Iterator[Problem]:
+    """Yield a problem for each peer that packets reach over another card than the underlay's.
+
+    ``peers`` are (name, underlay address). Tunnels then leave with an address that the way back
+    may not know, and firewalls of the other segment see them.
+    """
+    ranges = sorted(facts.routes, key=lambda each: -each[0].prefixlen)
+    for name, address in peers:
+        taken = facts.underlay.get(address.version)
+        if taken is None or address in taken[1].network:
+            continue
+        way = next((link for cidr, link in ranges if address in cidr), taken[0])
+        if way and way != taken[0]:
+            yield Problem(
+                "warning",
+                f"peer {name}",
+                f"its address {address} is reached over {way}, not over {taken[0]}, the underlay",
+                f"choose {way} (--interface {way}), or let {name} take an address on the segment "
+                f"of {taken[0]}",
+            )
+
+
 def problems(facts: HostFacts) -> Iterator[Problem]:
     """Yield what is wrong with the underlay now; the data path is left as it was."""
+    if facts.refusal:
+        yield Problem(
+            "error", "underlay", f"{facts.refusal[0]}; what was chosen stays", facts.refusal[1]
+        )
     for family, (link, interface) in facts.underlay.items():
         if family in facts.lost:
             yield Problem(
