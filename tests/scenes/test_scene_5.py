@@ -39,11 +39,14 @@ FLANNEL_ETCD_ENDPOINTS="{ETCD}"
 FLANNEL_ETCD_PREFIX="{PREFIX}"
 """
 PATIENCE_S = 40.0
-#: An /etc of the host's own: the machine's below, the files of the host's upon it.
+#: An /etc of the host's own: the machine's below, the file of the host's upon it.
 WITH_ITS_ETC = """
 set -eu
+mount -n -t tmpfs tmpfs "$1"
+mkdir -p "$1/etc/sysconfig" "$1/work"
+printf %s "$2" >"$1/etc/sysconfig/flanneld"
 mount -n -t overlay overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/work" /etc
-shift
+shift 2
 exec "$@"
 """
 MISSING = [name for name in ("dockerd", "docker", "etcd", "etcdctl") if not shutil.which(name)]
@@ -99,14 +102,12 @@ def etcdctl(lab: Lab, *words: str, check: bool = True) -> str:
 def start_flanneld(host: LabHost, sysconfig: str = SYSCONFIG) -> None:
     """Start ``flanneld`` as its unit would, with the host's own ``/etc/sysconfig/flanneld``."""
     own = host.home.directory / "own"
-    (own / "etc" / "sysconfig").mkdir(parents=True)
-    (own / "work").mkdir()
-    (own / "etc" / "sysconfig" / "flanneld").write_text(sysconfig)
+    own.mkdir()
     environment = {k: v for k, v in host.environment.items() if k != "NETLOOM_DATASTORE"}
     argv = [
         *("nsenter", f"--net={namespaces.path(host.namespace)}"),
         *("unshare", "--mount", "--propagation", "slave"),
-        *("sh", "-c", WITH_ITS_ETC, "sh", str(own)),
+        *("sh", "-c", WITH_ITS_ETC, "sh", str(own), sysconfig),
         *(sys.executable, "-m", "netloom.cli.flanneld", "-ip-masq"),
     ]
     process = processes.start_detached(argv, environment, host.home.log)

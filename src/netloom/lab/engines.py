@@ -58,7 +58,8 @@ def start(home: Home) -> None:
         if not shutil.which(program):
             raise InvalidConfig(
                 f"the command {program!r} is not installed",
-                hint="apt-get install docker.io; the service that it brings need not run",
+                hint="apt-get install docker.io, after `systemctl mask docker docker.socket`: a "
+                "lab needs no service, and Docker's has the machine drop what it forwards",
             )
     if not Path("/etc/docker").is_dir():
         raise InvalidConfig("there is no directory /etc/docker", hint="mkdir /etc/docker")
