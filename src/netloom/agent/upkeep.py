@@ -15,6 +15,7 @@ from netloom.agent.mirror import Mirror
 from netloom.agent.outlook import Outlook
 from netloom.agent.registration import KEEP_ALIVE_S, Registration
 from netloom.agent.watcher import StoreWatcher
+from netloom.core.moving import in_kernel
 from netloom.model.errors import NetloomError, Unavailable
 
 _log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Upkeep:
         if cluster is None or turn is None or not self._watcher.connected:
             return
         store = self._watcher.require_store()
-        applied = None if turn.open else turn.desired
+        applied = in_kernel(turn.desired, turn.open)
         remembered = self._book.remembered_blocks()
         self._registration.sync(store, cluster, self._engine.facts, remembered, applied)
         own = [block for name in cluster.networks for block in self._outlook.own_blocks(name)]

@@ -7,15 +7,17 @@ hosts say of themselves in their records.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from types import MappingProxyType
 
 from netloom.core.backends.contract import Side
 from netloom.core.backends.table import BACKENDS
+from netloom.core.desired import Desired
 from netloom.model.addr import Family, IPInterface
 from netloom.model.errors import Conflict, InvalidConfig
 from netloom.model.host import Host
+from netloom.model.kernel import ALIAS_PREFIX, KernelObject, Link, Route
 from netloom.model.network import Choice, Network
 from netloom.model.view import Cluster, HostFacts, Problem
 
@@ -123,6 +125,46 @@ def waiting_for(cluster: Cluster, network: Network) -> tuple[str, ...]:
     late = asked - arrived
     ready = {h.id for h in hosts.values() if network.backend.label in h.serves.get(name, ())}
     return tuple(sorted(hosts[i].name if i in hosts else i for i in late - ready or late))
+
+
+def in_kernel(desired: Desired, refused: Collection[str]) -> Desired:
+    """Return ``desired`` without the networks that are not in the kernel as they should be.
+
+    ``refused`` are keys of objects that are not as they should be yet. What is of no network alone,
+    such as the firewall, is every network's; what should go and stays takes nothing from any.
+    """
+    stuck = [desired.state[key] for key in refused if key in desired.state]
+    if not stuck:
+        return desired
+    touched: set[str] = set()
+    for obj in stuck:
+        touched |= _networks_of(obj, desired) or set(desired.standing)
+    standing = {name: one for name, one in desired.standing.items() if name not in touched}
+    return replace(desired, standing=standing)
+
+
+def _networks_of(obj: KernelObject, desired: Desired) -> set[str]:
+    """Return the networks that an object is a part of; none when that cannot be told."""
+    named = {
+        name
+        for name, one in desired.standing.items()
+        if obj.key in one.backend.objects or obj.key in one.attachment.objects
+    }
+    device = obj if isinstance(obj, Link) else desired.state.get(f"link {_link_of(obj)}")
+    if not named and isinstance(device, Link) and device.alias.startswith(ALIAS_PREFIX):
+        named = {device.alias.removeprefix(ALIAS_PREFIX)}
+    if not named and isinstance(obj, Route):
+        named = {
+            name
+            for name, one in desired.standing.items()
+            for pool in one.network.pools
+            if pool.family == obj.destination.version and obj.destination.overlaps(pool.cidr)
+        }
+    return named
+
+
+def _link_of(obj: KernelObject) -> str:
+    return str(getattr(obj, "link", ""))
 
 
 def finished(cluster: Cluster, network: Network) -> Network | None:

@@ -255,3 +255,32 @@ def test_only_while_it_lasts_a_move_lets_packets_come_another_way_than_answers_g
     moves = {f"sysctl ipv4/conf/{device}/rp_filter" for device in ("ens33", "flannel.1")}
     assert filters(blue("vxlan", "host-gw")) == moves
     assert filters(blue("vxlan")) == filters(blue("host-gw")) == set()
+
+
+def test_what_the_kernel_refuses_of_one_network_says_nothing_of_another():
+    blue_ = blue("vxlan", "host-gw")
+    cni1 = {"type": "bridge", "bridge": "cni1"}
+    red = network("red", "10.66.0.0/16", backend="host-gw", attachment=cni1)
+    peer = a_host("h2", "192.168.31.63", serves=("host-gw",))
+    peer = replace(peer, serves={"blue": ("host-gw",), "red": ("host-gw",)})
+    blocks = [
+        block("10.244.1.0/24", "h1"),
+        PEER_BLOCK,
+        block("10.66.1.0/24", "h1", "red"),
+        block("10.66.2.0/24", "h2", "red"),
+    ]
+    wanted = desired(view([blue_, red], [a_host("h1", "192.168.31.62"), peer], blocks, own=OWN))
+
+    def well(*refused: str) -> set[str]:
+        assert set(refused) <= {*wanted.state, "link gone"}
+        return set(moving.in_kernel(wanted, refused).standing)
+
+    assert well() == {"blue", "red"}
+    assert well("link gone") == {"blue", "red"}, "it is not wanted: what is wanted stands"
+    assert well("route 10.66.2.0/24") == {"blue"}
+    assert well("route 10.244.2.0/24") == {"red"}
+    assert well("link flannel.1") == {"red"}
+    assert well("sysctl ipv4/conf/flannel.1/rp_filter") == {"red"}
+    assert well("route 10.66.2.0/24", "link flannel.1") == set()
+    firewall = next(key for key in wanted.state if key.startswith("nft"))
+    assert well(firewall) == set(), "the firewall is of all"
