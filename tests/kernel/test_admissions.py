@@ -6,6 +6,7 @@ iptables is the judge: ``-S`` shows what stands, ``-C`` and ``-D`` take it for i
 from __future__ import annotations
 
 import ipaddress
+import shutil
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -245,7 +246,7 @@ def test_a_write_that_fails_says_what_nft_said_and_leaves_all_as_it_was(machine:
     before = machine.rules()
     wrong = Change(Verb.ADD, Admission(4, "NO-SUCH-CHAIN", (POOL,)))
     (outcome,) = machine.netns.call(lambda: machine.ours.apply([wrong]))
-    assert "admission ipv4" in str(outcome.error)
+    assert "admission iptables" in str(outcome.error)
     assert machine.rules() == before
 
 
@@ -315,3 +316,40 @@ def test_a_chain_that_nft_cannot_show_counts_as_it_was(
         (outcome,) = machine.netns.call(lambda: machine.ours.apply(gone))
         assert outcome.error is not None, "what cannot be looked at is not taken for gone"
     assert own(machine) == ["-A FORWARD -j NETLOOM-FORWARD", *RULES]
+
+
+needs_legacy = pytest.mark.skipif(
+    not shutil.which("iptables-legacy"), reason="needs the command iptables-legacy"
+)
+
+
+@needs_legacy
+def test_tables_of_the_legacy_kind_are_served_as_well(machine: Host) -> None:
+    legacy = "iptables-legacy"
+    machine.sh(DOCKER.replace("iptables ", f"{legacy} "))
+    machine.sh("ip6tables-legacy -P FORWARD DROP")
+    before = machine.rules(legacy)
+    assert machine.read() == [
+        ForwardDrop(4, "DOCKER-USER", legacy=True),
+        ForwardDrop(6, "FORWARD", legacy=True),
+    ]
+    assert len(machine.settle(BLUE)) == 2
+    assert own(machine, legacy) == ["-A DOCKER-USER -j NETLOOM-FORWARD", *RULES]
+    assert own(machine, "ip6tables-legacy") == ["-A FORWARD -j NETLOOM-FORWARD", *RULES6]
+    assert machine.settle(BLUE) == []
+    machine.sh(f"{legacy} -D NETLOOM-FORWARD 1\n{legacy} -D FORWARD -j DOCKER-USER")
+    machine.settle(BLUE)
+    assert own(machine, legacy) == ["-A FORWARD -j NETLOOM-FORWARD", *RULES]
+    assert machine.settle(BLUE) == []
+    machine.settle()
+    machine.sh(f"{legacy} -I FORWARD -j DOCKER-USER")
+    assert sorted(machine.rules(legacy)) == sorted(before)
+    assert "NETLOOM" not in "".join(machine.rules("ip6tables-legacy"))
+
+
+@needs_legacy
+def test_looking_makes_no_table_where_there_was_none(machine: Host) -> None:
+    names = "/proc/self/net/ip_tables_names"
+    before = machine.netns.run("sh", "-c", f"cat {names} 2>/dev/null || true")
+    assert machine.read() == []
+    assert machine.netns.run("sh", "-c", f"cat {names} 2>/dev/null || true") == before == ""

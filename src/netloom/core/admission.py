@@ -35,11 +35,13 @@ def admissions(networks: Iterable[Network], drops: Iterable[ForwardDrop]) -> lis
     for drop in drops:
         cidrs = tuple(sorted(cidr for cidr in pools if cidr.version == drop.family))
         if cidrs:
-            wanted.append(Admission(drop.family, drop.chain, cidrs))
+            wanted.append(Admission(drop.family, drop.chain, cidrs, legacy=drop.legacy))
     return wanted
 
 
-def found(family: Family, ruleset: Mapping[str, Any]) -> Iterator[ForwardDrop | Admission]:
+def found(
+    family: Family, ruleset: Mapping[str, Any], legacy: bool = False
+) -> Iterator[ForwardDrop | Admission]:
     """Yield what iptables' table ``filter`` of one family drops, and what we have in it.
 
     ``ruleset`` is nft's JSON of the whole table or of what matters here: our chain, FORWARD, and
@@ -52,7 +54,7 @@ def found(family: Family, ruleset: Mapping[str, Any]) -> Iterator[ForwardDrop | 
     steps = list(way(base, among))
     met = [step.rule.target for step in steps if step.rule]
     if steps[-1].verdict in ("drop", "reject"):
-        yield ForwardDrop(family, _DOCKER_USER if _DOCKER_USER in met else FORWARD)
+        yield ForwardDrop(family, _DOCKER_USER if _DOCKER_USER in met else FORWARD, legacy)
     own = among.get((IP[family], TABLE, FORWARD_CHAIN))
     into = [chain.name for chain, _ in jumps(among)]
     if own is not None or into:
@@ -60,7 +62,7 @@ def found(family: Family, ruleset: Mapping[str, Any]) -> Iterator[ForwardDrop | 
         pools = tuple(sorted({cidr for _, cidr in admitted if cidr is not None}))
         # More than what we write, or less, or where no packet comes: not whole.
         whole = admitted == list(rules_of(pools)) and len(into) == 1 and FORWARD_CHAIN in met
-        yield Admission(family, into[0] if len(into) == 1 else "", pools, whole)
+        yield Admission(family, into[0] if len(into) == 1 else "", pools, whole, legacy)
 
 
 def rules_of(pools: Iterable[IPNetwork]) -> Iterator[tuple[str, IPNetwork]]:

@@ -2,7 +2,8 @@
 
 They are written with ``nft``: one transaction each, which packets see wholly or not at all, and no
 xtables lock to wait for, since iptables of the nft kind has none. What stands there is for
-``iptables -S``, ``-C`` and ``-D`` the same as if iptables had written it.
+``iptables -S``, ``-C`` and ``-D`` the same as if iptables had written it. Where tables of
+``iptables-legacy`` are in use these are served as well, by its own program.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any
 
 from netloom.core.admission import FORWARD, TABLE, found, jumps, rules_of
 from netloom.core.ruleset import IP, Chains, chains
-from netloom.kernel import commands, nft
+from netloom.kernel import commands, iptables_legacy, nft
 from netloom.model.addr import Family
-from netloom.model.errors import KernelRejected, NetloomError
+from netloom.model.errors import KernelRejected, NetloomError, Unavailable
 from netloom.model.kernel import FORWARD_CHAIN, Admission, ForwardDrop, KernelObject
 from netloom.reconcile.contracts import Change, Outcome, Verb
 
@@ -33,6 +34,7 @@ class Admissions:
     def __init__(self) -> None:
         self._generation: int | None = None
         self._found: list[ForwardDrop | Admission] = []
+        self._legacy: list[ForwardDrop | Admission] = []
 
     def read(self) -> list[KernelObject]:
         """Return what drops there, and what of ours is there.
@@ -44,7 +46,8 @@ class Admissions:
             self._found = list(self._look())
             # Another hand may have changed it meanwhile: then the next read must look again.
             self._generation = now if now == nft.generation() else None
-        return list(self._found)
+        self._legacy = list(self._look_at_legacy())
+        return [*self._found, *self._legacy]
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Try each change; each is one transaction that happens wholly or not at all."""
@@ -59,25 +62,56 @@ class Admissions:
             except KernelRejected:
                 yield from (before for before in self._found if before.family == family)
 
+    def _look_at_legacy(self) -> Iterator[ForwardDrop | Admission]:
+        for family in _FAMILIES:
+            if not iptables_legacy.stands(family):
+                continue
+            try:
+                yield from found(family, iptables_legacy.listed(family), legacy=True)
+            except (KernelRejected, Unavailable):  # who set it up has the program, not this host
+                yield from (one for one in self._legacy if one.family == family)
+
     def _try(self, change: Change) -> NetloomError | None:
         assert isinstance(change.obj, Admission)
         try:
-            self._write(change.verb, change.obj)
+            write = _write_legacy if change.obj.legacy else _write
+            write(change.verb, change.obj)
         except NetloomError as error:
             return error
         return None
 
-    def _write(self, verb: Verb, admission: Admission) -> None:
-        among = chains(_list("table", *_table(admission.family)))
-        lines = list(_without(admission.family, among))
-        if verb is not Verb.DELETE:
-            lines += _with(admission)
-        if not lines:
-            return
-        done = commands.run("nft", "-f", "-", stdin="\n".join(lines) + "\n")
-        if done.code:
-            number = nft.errno_in(done.error)
-            raise KernelRejected(verb.value, admission.key, number, done.complaint)
+
+def _write(verb: Verb, admission: Admission) -> None:
+    among = chains(_list("table", *_table(admission.family)))
+    lines = list(_without(admission.family, among))
+    if verb is not Verb.DELETE:
+        lines += _with(admission)
+    if not lines:
+        return
+    done = commands.run("nft", "-f", "-", stdin="\n".join(lines) + "\n")
+    if done.code:
+        number = nft.errno_in(done.error)
+        raise KernelRejected(verb.value, admission.key, number, done.complaint)
+
+
+def _write_legacy(verb: Verb, admission: Admission) -> None:
+    family = admission.family
+    if verb is Verb.DELETE and not iptables_legacy.stands(family):
+        return
+    among = chains(iptables_legacy.listed(family))
+    lines = [f"-D {chain.name} -j {FORWARD_CHAIN}" for chain, _ in jumps(among)]
+    if (*_table(family), FORWARD_CHAIN) in among:
+        lines += [f"-F {FORWARD_CHAIN}", f"-X {FORWARD_CHAIN}"]
+    if verb is not Verb.DELETE:
+        flags = {"saddr": "-s", "daddr": "-d"}
+        lines.append(f":{FORWARD_CHAIN} -")
+        lines += [
+            f"-A {FORWARD_CHAIN} {flags[end]} {cidr} -j ACCEPT"
+            for end, cidr in rules_of(admission.pools)
+        ]
+        lines.append(f"-I {admission.chain} -j {FORWARD_CHAIN}")
+    if lines:
+        iptables_legacy.commit(family, verb.value, lines)
 
 
 def _without(family: Family, among: Chains) -> Iterator[str]:

@@ -297,16 +297,18 @@ class NftTable(_Keyed):
 class ForwardDrop(_Keyed):
     """iptables' filter table of one family drops what is forwarded: another's, read and left alone.
 
-    ``chain`` is where rules of other people are asked before that.
+    ``chain`` is where rules of other people are asked before that. ``legacy``: the table is one of
+    ``iptables-legacy``, beside nftables.
     """
 
     kind_name: ClassVar[str] = "admission"
     family: Family
     chain: str
+    legacy: bool = False
 
     def _place(self) -> str:
-        """Return ``forward-drop ipv4`` or ``forward-drop ipv6``."""
-        return f"forward-drop ipv{self.family}"
+        """Return ``forward-drop iptables``, or another of the four kinds of iptables."""
+        return f"forward-drop {iptables(self.family, self.legacy)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,10 +324,11 @@ class Admission(_Keyed):
     chain: str
     pools: tuple[IPNetwork, ...]
     whole: bool = True
+    legacy: bool = False
 
     def _place(self) -> str:
-        """Return ``admission ipv4`` or ``admission ipv6``."""
-        return f"admission ipv{self.family}"
+        """Return ``admission iptables``, or another of the four kinds of iptables."""
+        return f"admission {iptables(self.family, self.legacy)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,8 +379,9 @@ def describe(obj: KernelObject) -> str:
     return text
 
 
-def _iptables(family: Family) -> str:
-    return "iptables" if family == 4 else "ip6tables"
+def iptables(family: Family, legacy: bool) -> str:
+    """Return the command that shows a family's table."""
+    return ("iptables" if family == 4 else "ip6tables") + ("-legacy" if legacy else "")
 
 
 def _describe_link(link: Link) -> str:
@@ -424,10 +428,9 @@ _DESCRIBE: dict[type, Any] = {
     Bird: lambda o: f"bird ({o.config.count('protocol bgp ')} BGP sessions)",
     Sysctl: lambda o: f"sysctl net.{o.name.replace('/', '.')} = {o.value}",
     NftTable: lambda o: f"nft table inet {o.name} ({len(o.text.splitlines())} lines)",
-    ForwardDrop: lambda o: f"drop in chain {o.chain} of {_iptables(o.family)}",
+    ForwardDrop: lambda o: f"drop in chain {o.chain} of {iptables(o.family, o.legacy)}",
     Admission: lambda o: (
-        f"admission {_iptables(o.family)} -I {o.chain} -j {FORWARD_CHAIN}"
-        f" (accepts {', '.join(map(str, o.pools))})"
+        f"{o.key} -I {o.chain} -j {FORWARD_CHAIN} (accepts {', '.join(map(str, o.pools))})"
     ),
     Qdisc: lambda o: (
         f"qdisc {o.link} {o.direction} rate {o.rate_bps} bit/s burst {o.burst_bytes} bytes"
