@@ -28,8 +28,11 @@ table inet hole {
 
 
 def state(host: LabHost) -> str:
-    """Return what the agent says of its connection to the store."""
-    return str(host.status()["store"]["state"])
+    """Return what the agent says of its connection to the store; "" when it does not answer yet."""
+    try:
+        return str(host.status()["store"]["state"])
+    except Unavailable:
+        return ""
 
 
 def said(host: LabHost) -> str:

@@ -119,7 +119,10 @@ class StoreWatcher:
         if self.cluster is None:
             self.load_cache()
         previous = self.cluster or Cluster()
-        self.cluster = from_listing(listing, store.store_id, previous)
+        fresh = from_listing(listing, store.store_id, previous)
+        if fresh.standing and not previous.standing:
+            self._save()  # what stands shall stand over a restart, too
+        self.cluster = fresh
         self._entries = {entry.key: entry for entry in listing.entries}
         if self.error:
             _log.info("datastore connected at revision %d", listing.revision)
@@ -167,7 +170,7 @@ class StoreWatcher:
     def _save(self) -> None:
         cluster = self.cluster
         if cluster is None or cluster.standing:
-            return  # what a former store said stands: its picture is the one to keep
+            return  # what a former store said stands: its picture is the one to keep, see _follow
         entries = [
             (e.key, base64.b64encode(e.value).decode(), e.create_revision, e.mod_revision)
             for e in self._entries.values()

@@ -10,13 +10,15 @@ Pure: values in, values out. Three laws hold, whatever the store says:
   what only the former one said **stands**: it stays in the cluster, its keys in ``standing``, with
   a problem that says so. A key stops standing when the present store names it (agents register
   their host and blocks again by themselves), when another block takes part of a standing block's
-  range, or when a person says so: :func:`release`, or a restart of the agent, which knows nothing
-  of the former store. Deletions within one and the same store are meant and are followed at once.
+  range, or when a person says so: :func:`release`, or an agent whose kept picture was removed. A
+  restart is no such word: an agent may be upgraded in the middle of a disaster. A standing block
+  that its host claims anew stands until the claim is confirmed: one that is pending takes nothing
+  from anybody. Deletions within one and the same store are meant and followed at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +26,7 @@ from typing import Any
 from netloom.model import keys
 from netloom.model.datastore import Batch, Entry, Listing
 from netloom.model.errors import Bug
+from netloom.model.host import Block
 from netloom.model.view import Cluster, Problem
 from netloom.reconcile.cluster_tables import (
     KEY_SUBJECT,
@@ -49,7 +52,7 @@ def from_listing(listing: Listing, store_id: str, previous: Cluster | None = Non
     candidates = frozenset(_keys_of(before)) if change else before.standing
     draft = _Draft(Cluster(listing.revision, store_id))
     for entry in listing.entries:
-        draft.put(entry, before)
+        draft.put(entry, before, candidates)
     standing = candidates.difference(entry.key for entry in listing.entries)
     for key in standing:
         draft.keep(key, before)
@@ -97,12 +100,17 @@ class _Draft:
         self.standing = set(base.standing)
         self.store_problem = _problems_by_subject(base).get(_STORE) if base.problems else None
 
-    def put(self, entry: Entry, before: Cluster | None = None) -> None:
-        """Take the entry in, or keep its last good form (``before``'s) and note the problem."""
+    def put(
+        self, entry: Entry, before: Cluster | None = None, candidates: Set[str] | None = None
+    ) -> None:
+        """Take the entry in, or keep its last good form (``before``'s) and note the problem.
+
+        ``candidates`` are the keys that stand unless the present store names them.
+        """
         where = place(entry.key)
         if where is None:
             return
-        stood = entry.key in self.standing
+        stood = entry.key in (self.standing if candidates is None else candidates)
         self.standing.discard(entry.key)
         value, problem = read(where, entry.key, entry.value)
         if problem is not None:
@@ -110,9 +118,13 @@ class _Draft:
             if before is not None:
                 self._keep_last_good(where, before)
             return
-        self._table(where.table.name)[where.identity] = value
         self._settle(entry.key)
-        if self.standing and not stood and where.table.name == "blocks":
+        is_block = where.table.name == "blocks"
+        if stood and is_block and self._is_half(value, before or self._base):
+            self.keep(entry.key, before or self._base)
+            return
+        self._table(where.table.name)[where.identity] = value
+        if self.standing and not stood and is_block and value.confirmed:
             self._yield_to(Ranges([value]))
 
     def delete(self, key: str) -> None:
@@ -138,7 +150,7 @@ class _Draft:
         if self.standing:
             blocks = self._tables.get("blocks", {}).values()
             said = (b for b in blocks if keys.block_key(b.network, b.cidr) not in self.standing)
-            self._yield_to(Ranges(said))
+            self._yield_to(Ranges(block for block in said if block.confirmed))
 
     def cluster(self) -> Cluster:
         """Return the result."""
@@ -157,6 +169,12 @@ class _Draft:
         for name, table in self._tables.items():
             changed[name] = MappingProxyType(table)
         return replace(self._base, **changed)
+
+    @staticmethod
+    def _is_half(claim: Block, before: Cluster) -> bool:
+        """Tell whether a claim of a block that stands is pending: mostly its own host's."""
+        was = before.blocks.get((claim.network, claim.cidr))
+        return was is not None and was.confirmed and not claim.confirmed
 
     def _keep_last_good(self, where: Place, before: Cluster) -> bool:
         value = getattr(before, where.table.name).get(where.identity)
@@ -212,7 +230,8 @@ def _standing_problem(change: str) -> Problem:
         f"the store was replaced or restored: {change}; what only the former one said stays in "
         "place until this one says it again",
         "create its networks again or bring the former store back; hosts and blocks come back with "
-        "their agents; restart this agent to let go of what is gone for good",
+        "their agents; to let go of what is gone for good, stop this agent, remove cluster.json "
+        "from its state directory, and start it",
     )
 
 

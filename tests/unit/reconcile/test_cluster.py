@@ -249,6 +249,22 @@ class TestStanding:
             assert {B1, B2, B6} <= set(cluster.blocks.values())
             assert cluster == from_listing(listing(entry(rival), revision=1), "s2", full())
 
+    def test_a_standing_block_stands_until_a_claim_of_its_range_is_confirmed(self):
+        """Its own host puts it back in two steps; between them nobody may lose the way there."""
+        standing = from_listing(listing(revision=0), "s2", full())
+        for claimant in ("h1", "h9"):
+            pending = Block("blue", B1.cidr, claimant)
+            by_fold = fold(standing, Batch(1, (put(entry(pending)),)))
+            assert by_fold.blocks["blue", B1.cidr] == B1
+            assert key_of(B1) in by_fold.standing
+            assert by_fold == from_listing(listing(entry(pending), revision=1), "s2", full())
+            confirmed = Block("blue", B1.cidr, claimant, True)
+            after = fold(by_fold, Batch(2, (put(entry(confirmed)),)))
+            assert after.blocks["blue", B1.cidr] == confirmed
+            assert key_of(B1) not in after.standing
+            withdrawn = fold(by_fold, Batch(2, (Event(key_of(B1), None),)))
+            assert ("blue", B1.cidr) not in withdrawn.blocks
+
     def test_listing_the_new_store_again_goes_on_standing(self):
         first = from_listing(listing(revision=0), "s2", full())
         again = from_listing(listing(entry(H1), revision=5), "s2", first)
