@@ -1,0 +1,115 @@
+"""``calicoctl``: our verbs under calicoctl's command line, so that its users' fingers know it.
+
+``-c FILE`` and the environment say where the datastore is (``calicoctl_config``); what they leave
+open, our own settings say. Resources, addresses and nodes are the verbs of ``netloom``; what
+calicoctl has and Netloom has not is answered with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
+
+from netloom import __version__
+from netloom.cli import calicoctl_config
+from netloom.cli.main import explain
+from netloom.cli.main import run as run_netloom
+from netloom.model.errors import InvalidConfig
+from netloom.model.fields import nearest
+
+USAGE = """\
+Usage:
+  calicoctl [options] <command> [<args>...]
+
+    create     Create resources from files.
+    replace    Replace resources by those in files.
+    apply      Make the resources in files true.
+    patch      Change a part of a resource.
+    delete     Delete resources.
+    get        Show resources.
+    label      Give labels to a resource.
+    ipam       Show, check and release addresses.
+    node       Run and look at this host.
+    version    Show the version.
+
+Options:
+  -h --help                    Show this text; after a command, that command's own.
+  -c --config=<config>         The file that says where the datastore is
+                               [default: /etc/calico/calicoctl.cfg].
+  -l --log-level=<level>       Taken and without effect.
+  --allow-version-mismatch     Taken and without effect.
+
+This is Netloom's calicoctl: `netloom --help` shows all it can do."""
+
+_SAME = ("create", "replace", "apply", "patch", "delete", "get", "label", "ipam", "node")
+_WHY_NOT = {
+    "convert": "resources of v1 are taken by apply, create and replace as they are",
+    "validate": "use `calicoctl apply --dry-run -f FILE`: it checks and writes nothing",
+    "datastore": "Netloom's datastore is not moved from one kind to another",
+    "cluster": "see `netloom status` and `netloom node diags` on each host",
+    "config": "these settings are resources now: `calicoctl get bgpconfig default -o yaml`",
+}
+_VALUED = {"-c": "config", "--config": "config", "-l": "level", "--log-level": "level"}
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run calicoctl's command line and leave with an exit code."""
+    try:
+        sys.exit(run(list(sys.argv[1:] if args is None else args), os.environ))
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # ours to explain, whatever
+        sys.exit(explain(error))
+
+
+def run(
+    args: list[str],
+    env: Mapping[str, str],
+    verbs: Callable[[list[str]], int] = run_netloom,
+) -> int:
+    """Run one command and return the exit code. Raises InvalidConfig for what cannot be."""
+    options, rest = _parted(args)
+    if not rest or rest[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    command = rest[0]
+    if command == "version":
+        print(f"Client Version:    netloom {__version__}")
+        return 0
+    if command in _WHY_NOT:
+        raise InvalidConfig(
+            f"calicoctl {command} is not part of Netloom",
+            field="command",
+            value=command,
+            hint=_WHY_NOT[command],
+        )
+    if command not in _SAME:
+        raise InvalidConfig(
+            f"there is no command {command!r}",
+            field="command",
+            value=command,
+            hint=nearest(command, (*_SAME, "version")),
+        )
+    place = calicoctl_config.find(options.get("config"), env)
+    if place is not None:
+        os.environ["NETLOOM_DATASTORE"] = place.url
+        if place.password:
+            os.environ["NETLOOM_ETCD_PASSWORD"] = place.password
+    return verbs(rest)
+
+
+def _parted(args: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Part the options of all commands, wherever they stand, from the rest."""
+    options: dict[str, str] = {}
+    rest: list[str] = []
+    left = iter(args)
+    for arg in left:
+        name, sign, value = arg.partition("=")
+        if name in _VALUED:
+            given = value if sign else next(left, None)
+            if given is None:
+                raise InvalidConfig(f"{name}: it needs a value", field=name, hint=f"{name} VALUE")
+            options[_VALUED[name]] = given
+        elif arg != "--allow-version-mismatch":
+            rest.append(arg)
+    return options, rest
