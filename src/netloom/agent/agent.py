@@ -20,6 +20,7 @@ from netloom import __version__
 from netloom.agent import api, ipam_api, report
 from netloom.agent.addresses import AddressBook
 from netloom.agent.attachments import AttachmentService, Surroundings
+from netloom.agent.bgp_api import Sessions
 from netloom.agent.contracts import Routes
 from netloom.agent.engine import Engine
 from netloom.agent.inheritance import Inheritance
@@ -59,6 +60,7 @@ class Agent:
         self._stopping = threading.Event()
         self._connection = report.Connection()
         self._others = OtherFirewalls()
+        self._sessions = Sessions(settings.run_dir / "bird")
 
         path = settings.subnet_file
         self._subnet_file = SubnetFile(path, settings.subnet_network) if path else None
@@ -195,6 +197,7 @@ class Agent:
                 self.attachments,
                 self.engine.resync,
             ),
+            **self._sessions.routes(),
             **ipam_api.routes(self.book, self._audit(), self._detach),
         }
 
@@ -215,6 +218,7 @@ class Agent:
             standing = turn.desired.standing.values()
             problems += self._others.problems(one.network for one in standing)
         problems += engine.failing
+        problems += self._sessions.problems()
         cluster = self.watcher.cluster
         problems += [*(cluster.problems if cluster else ()), *self.registration.problems]
         problems += [*self.book.problems(), *self.outlook.problems]

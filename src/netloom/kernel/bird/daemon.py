@@ -12,6 +12,7 @@ import os
 import select
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,11 +20,13 @@ from pathlib import Path
 from netloom.kernel.bird import process
 from netloom.kernel.bird.apply import configure, marked, standing, write_private
 from netloom.kernel.bird.control import CONFIG, PATIENCE_S, Control, listener
-from netloom.model.errors import KernelRejected, NetloomError, NotPermitted, Unavailable
+from netloom.kernel.bird.sessions import deaf
+from netloom.model.errors import Conflict, KernelRejected, NetloomError, NotPermitted, Unavailable
 from netloom.model.kernel import Bird, KernelObject
 from netloom.reconcile.contracts import Change, Outcome, Verb
 
 BIRD_KINDS = frozenset({"bird"})
+LISTEN_PATIENCE_S = 0.5
 #: What takes all of BIRD's routes out of the kernel: it knows of none, and looks.
 EMPTY = """\
 router id 127.0.0.1;
@@ -81,7 +84,8 @@ class BirdDaemon:
         try:
             with Control(self._directory, self._patience_s) as control:
                 self._watch(control.pid)
-                return [Bird(standing(self._directory, control))]
+                text = standing(self._directory, control)
+                return [Bird("" if deaf(control) else text)]
         except NetloomError:
             return [Bird("", running=False)]
 
@@ -110,8 +114,10 @@ class BirdDaemon:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with Control(directory, self._patience_s) as control:
-                configure(directory, control, text)
                 self._watch(control.pid)
+                if standing(directory, control) != text:
+                    configure(directory, control, text)
+                _listen(control)
                 return
         except Unavailable:
             self._end(directory)
@@ -122,6 +128,7 @@ class BirdDaemon:
         self._child = process.start(directory, recover=recover)
         with Control(directory, self._patience_s) as control:
             self._watch(control.pid)
+            _listen(control)
 
     def _end(self, directory: Path) -> None:
         """End one that does not answer; peers keep its routes, and so does the kernel."""
@@ -167,6 +174,20 @@ class BirdDaemon:
         if self._watched:
             os.close(self._watched[1])  # which takes it out of the epoll set
             self._watched = None
+
+
+def _listen(control: Control) -> None:
+    """Let sessions begin again for which BIRD could not listen. Raises Conflict."""
+    for name in deaf(control):
+        control.ask(f"restart {name}")
+    deadline = time.monotonic() + LISTEN_PATIENCE_S
+    while deaf(control):
+        if time.monotonic() > deadline:
+            raise Conflict(
+                "TCP port 179 is taken: BIRD cannot listen for its BGP peers",
+                hint="see who has it (ss -ltnp sport = :179) and end it",
+            )
+        time.sleep(0.02)  # a session takes a moment to end and begin
 
 
 def _unwritable(directory: Path | None, error: OSError) -> NetloomError:

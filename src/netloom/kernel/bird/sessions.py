@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from netloom.core.bgp.plan import NAME_PREFIXES
 from netloom.kernel.bird.control import Control, Reply
+from netloom.model.view import Problem
 
 _ROW, _DETAIL = 1002, 1006
 ESTABLISHED = "Established"
+#: What BIRD says of a session for which it could not listen; it does not try again by itself.
+NO_SOCKET = "No listening socket"
+#: How long a session may take to come up before it is a problem.
+GRACE = timedelta(seconds=5)
 _SINCE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?"
 _TABLE_ROW = re.compile(rf"(\S+)\s+BGP\s+\S+\s+(\S+)\s+({_SINCE}|\S+)\s*(.*)")
 
@@ -81,6 +87,28 @@ def _type(name: str) -> str:
     return next((kind for prefix, kind in NAME_PREFIXES.items() if name.startswith(prefix)), "")
 
 
-def down(found: Iterable[SessionState]) -> list[SessionState]:
-    """Return the sessions that are not up."""
-    return [session for session in found if not session.up]
+def deaf(control: Control) -> list[str]:
+    """Return the names of the sessions for which BIRD could not listen. Raises Unavailable."""
+    rows = control.ask("show protocols").texts(_ROW)
+    return [row.split()[0] for row in rows if NO_SOCKET in row]
+
+
+def problems(found: Iterable[SessionState], now: datetime) -> Iterator[Problem]:
+    """Yield a warning for each session that had its time and is not up, with BIRD's reason."""
+    for session in found:
+        if session.up or now - _time(session.since, now) < GRACE:
+            continue
+        yield Problem(
+            "warning",
+            f"bgp {session.peer}",
+            f"the BGP session with {session.peer} ({session.type}) is not up since "
+            f"{session.since.partition('.')[0]}: {session.info or session.state}",
+            "see whether that host is up and its agent runs, and that TCP port 179 is open",
+        )
+
+
+def _time(text: str, otherwise: datetime) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return otherwise
