@@ -250,14 +250,37 @@ def test_a_lease_that_turns_unreadable_keeps_its_last_good_form_until_it_is_mend
         batch = watch.next(5)
         assert batch is not None
         cluster = fold(cluster, batch)
-        assert cluster.blocks == good.blocks
-        assert words in cluster.problems[0].text
+        listed = cluster_of(store, good)
+        for each in (cluster, listed):
+            assert (each.blocks, each.hosts) == (good.blocks, good.hosts), "a way leads there still"
+            assert words in each.problems[0].text
     world.put("subnets/10.244.7.0-24", theirs("192.168.31.7"), ttl_s=60)
     batch = watch.next(5)
     assert batch is not None
     cluster = fold(cluster, batch)
     assert cluster.problems == ()
     assert (cluster.blocks, cluster.hosts) == (good.blocks, good.hosts)
+
+
+def test_an_agent_that_starts_beside_a_lease_that_fits_no_more_keeps_what_it_knew(world: World):
+    world.put("config", CONFIG)
+    world.put("subnets/10.244.7.0-24", theirs("192.168.31.7"), ttl_s=60)
+    good = cluster_of(world.open())
+    world.put("subnets/10.244.7.0-24", theirs("192.168.31.7", backend="host-gw"), ttl_s=60)
+    after = cluster_of(world.open(), good)
+    assert (after.blocks, after.hosts) == (good.blocks, good.hosts)
+
+
+def test_a_lease_that_is_deleted_after_it_could_not_be_read_takes_its_host_along(world: World):
+    world.put("config", CONFIG)
+    world.put("subnets/10.244.7.0-24", theirs("192.168.31.7"), ttl_s=60)
+    store = world.open()
+    good = cluster_of(store)
+    world.put("subnets/10.244.7.0-24", "{", ttl_s=60)
+    assert cluster_of(store, good).hosts == good.hosts
+    world.delete("subnets/10.244.7.0-24")
+    assert cluster_of(store, good).hosts == {}
+    assert cluster_of(store, good).problems == ()
 
 
 def test_a_missing_config_is_asked_for_by_its_key_and_taken_when_it_appears(world: World):

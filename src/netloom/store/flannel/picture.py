@@ -87,6 +87,8 @@ class Picture:
         self._by_address: dict[str, tuple[str, ...]] = {}
         self._by_host: dict[str, tuple[str, ...]] = {}
         self._noted: dict[str, str] = {}
+        #: The address that a guest's lease had before it could not be read any more, by segment.
+        self._last: dict[str, str] = {}
         self._make("config")
         segments = [key.removeprefix(form.subnets) for key in self._below(form.subnets)]
         for segment in segments:
@@ -103,6 +105,7 @@ class Picture:
         twin._label, twin._course = self._label, self._course
         twin.raw, twin.records, twin.held = dict(self.raw), dict(self.records), dict(self.held)
         twin._made, twin._noted = dict(self._made), dict(self._noted)
+        twin._last = dict(self._last)
         twin._by_address, twin._by_host = dict(self._by_address), dict(self._by_host)
         return twin
 
@@ -180,7 +183,8 @@ class Picture:
 
     def _address_of(self, segment: str) -> set[str]:
         held = self.held.get(segment)
-        return {str(held.lease.public_ip)} if held and held.lease else set()
+        address = str(held.lease.public_ip) if held and held.lease else self._last.get(segment)
+        return {address} if address else set()
 
     def _make(self, unit: str) -> set[str]:
         kind, _, name = unit.partition(" ")
@@ -249,6 +253,9 @@ class Picture:
         _remove(self._by_host, self._noted.pop(segment, ""), segment)
         for address in self._address_of(segment):
             _remove(self._by_address, address, segment)
+        before = self.held.get(segment)
+        guests = self._address_of(segment) if before and before.holder is None else set()
+        self._last.pop(segment, None)
         entry = self.raw.get(self.form.subnets + segment)
         if entry is None:
             self.held.pop(segment, None)
@@ -256,10 +263,12 @@ class Picture:
         noted = self.raw.get(self.form.holders + segment)
         told = Holder.parse(noted.value) if noted else None
         held = self._read(segment, entry, noted, told)
-        before = self.held.get(segment)
         if before == held:
             held = before  # copies of this picture share it
         self.held[segment] = held
+        for address in guests if held.lease is None else ():
+            self._last[segment] = address
+            _add(self._by_address, address, segment)
         if held.lease is not None:
             _add(self._by_address, str(held.lease.public_ip), segment)
         if told is not None:
@@ -347,7 +356,7 @@ class Picture:
             if (each := self.held[segment]).holder and not each.untouched and self._rival(each)
         ]
         if not guests:
-            return []
+            return self._lost_guest(address)
         newest = max(guests, key=lambda each: each.entry.mod_revision)
         assert newest.lease is not None
         key = keys.host_key(GUEST + address)
@@ -359,6 +368,15 @@ class Picture:
             )
             return [_as(newest.entry, key, note)]
         return [_as(newest.entry, key, self._guest(newest))]
+
+    def _lost_guest(self, address: str) -> list[Entry]:
+        """Say that the host at an address cannot be read, so that its last good form stays."""
+        held = (self.held[segment] for segment in sorted(self._by_address.get(address, ())))
+        for each in held:
+            reserved = each.lease is not None and each.entry.lease == 0
+            if each.problem and each.holder is None and not reserved:
+                return [_as(each.entry, keys.host_key(GUEST + address), self._note(each))]
+        return []
 
     def _rival(self, held: Held) -> bool:
         """Tell whether another hand wrote another tunnel end into a lease of ours."""
