@@ -16,6 +16,7 @@ import yaml
 
 from netloom.core.resources.contract import Kind
 from netloom.core.resources.table import KINDS, kind_called
+from netloom.core.resources.v1 import modern
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
 from netloom.model.resource import API_VERSION, Resource
@@ -107,6 +108,8 @@ def parse(text: str, place: str, namespace: str = "") -> Iterator[Document]:
 def document(data: object, place: str, lines: Mapping[str, int], namespace: str = "") -> Document:
     """Return one document, checked on its own. Raises InvalidConfig with file and line."""
     try:
+        if isinstance(data, Mapping) and data.get("apiVersion") == "v1":
+            data = modern(data)
         fields = Fields(data, "")
         version = fields.take("apiVersion")
         kind = fields.take_required("kind")
