@@ -114,6 +114,7 @@ class BirdDaemon:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with Control(directory, self._patience_s) as control:
+                process.require_ours(control.pid, directory)
                 self._watch(control.pid)
                 if standing(directory, control) != text:
                     configure(directory, control, text)
@@ -131,9 +132,13 @@ class BirdDaemon:
             _listen(control)
 
     def _end(self, directory: Path) -> None:
-        """End one that does not answer; peers keep its routes, and so does the kernel."""
+        """End one that does not answer; peers keep its routes, and so does the kernel.
+
+        Raises Conflict when it is not a BIRD of this host.
+        """
         pid = listener(directory)
         if pid:
+            process.require_ours(pid, directory)
             process.kill(pid)
         if self._child is not None:
             with suppress(subprocess.TimeoutExpired):
@@ -154,6 +159,7 @@ class BirdDaemon:
     def _empty(self, directory: Path) -> None:
         with Control(directory, self._patience_s) as control:
             pid = control.pid
+            process.require_ours(pid, directory)
             configure(directory, control, EMPTY)
             control.ask("down")
         process.wait(pid)
@@ -179,7 +185,7 @@ class BirdDaemon:
 def _listen(control: Control) -> None:
     """Let sessions begin again for which BIRD could not listen. Raises Conflict."""
     for name in deaf(control):
-        control.ask(f"restart {name}")
+        control.ask(f"enable {name}")  # BIRD has disabled it
     deadline = time.monotonic() + LISTEN_PATIENCE_S
     while deaf(control):
         if time.monotonic() > deadline:
@@ -187,7 +193,7 @@ def _listen(control: Control) -> None:
                 "TCP port 179 is taken: BIRD cannot listen for its BGP peers",
                 hint="see who has it (ss -ltnp sport = :179) and end it",
             )
-        time.sleep(0.02)  # a session takes a moment to end and begin
+        time.sleep(0.02)  # it takes a moment to begin
 
 
 def _unwritable(directory: Path | None, error: OSError) -> NetloomError:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from netloom.kernel.bird.control import CONFIG, SOCKET, Control
 from netloom.kernel.commands import find, missing, run
+from netloom.kernel.namespaces import identity
 from netloom.model.errors import Conflict, KernelRejected, NetloomError, NotPermitted, Unavailable
 
 PROGRAM = "bird"
@@ -87,6 +88,23 @@ def _refusal(directory: Path, said: str) -> NetloomError:
             hint="run as root, or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE",
         )
     return KernelRejected("start", "BIRD", errno.EIO, said or "it did not answer")
+
+
+def require_ours(pid: int, directory: Path) -> None:
+    """Refuse a process that listens in our place and is no BIRD in this namespace.
+
+    Raises Conflict.
+    """
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text("ascii", "replace").strip()
+        there = os.stat(f"/proc/{pid}/ns/net")
+    except OSError:
+        return  # gone meanwhile
+    if name != PROGRAM or (there.st_dev, there.st_ino) != identity():
+        raise Conflict(
+            f"{directory / SOCKET} is held by another: process {pid} ({name})",
+            hint="end it, or use another --run-dir",
+        )
 
 
 def kill(pid: int) -> None:

@@ -1,0 +1,255 @@
+"""The routing daemon as a kernel object: started, adopted, killed, wedged, misled, in the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.conftest import Netns
+from tests.unit.views import ip, net
+
+from netloom.core.bgp.plan import BgpPlan, Session
+from netloom.core.bgp.render import render
+from netloom.kernel.bird import process
+from netloom.kernel.bird.control import CONFIG, Control, listener
+from netloom.kernel.bird.daemon import BIRD_KINDS
+from netloom.kernel.bird.sessions import sessions
+from netloom.kernel.compose import HostKernel
+from netloom.lab.waiting import wait_until
+from netloom.model.errors import Conflict, KernelRejected, NetloomError, Unavailable
+from netloom.model.kernel import BIRD_PROTOCOL, Bird, Route
+from netloom.reconcile.contracts import Change, Verb
+
+POOL = net("10.233.0.0/16")
+
+
+@dataclass
+class End:
+    """A host with its kernel; its block is 10.233.<number>.0/26."""
+
+    host: Netns
+    address: str
+    peer: str
+    number: int
+    run_dir: Path
+    kernel: HostKernel
+
+    @property
+    def directory(self) -> Path:
+        return self.run_dir / "bird"
+
+    @property
+    def pid(self) -> int:
+        return listener(self.directory)
+
+    def bird(self, **changes: object) -> Bird:
+        here, there = ip(self.address), ip(self.peer)
+        name = "Mesh_" + self.peer.replace(".", "_")
+        session = Session(name, here, there, 64512, (POOL,), int(there) > int(here))
+        own = net(f"10.233.{self.number}.0/26")
+        plan = BgpPlan(here, 64512, (own,), (session,), ("ens33",), **changes)  # type: ignore[arg-type]
+        return Bird(render(plan))
+
+    def read(self) -> list[object]:
+        return self.host.call(lambda: self.kernel.read(BIRD_KINDS))
+
+    def try_(self, verb: Verb, bird: Bird) -> NetloomError | None:
+        return self.host.call(lambda: self.kernel.apply([Change(verb, bird)]))[0].error
+
+    def apply(self, verb: Verb, bird: Bird) -> None:
+        assert self.try_(verb, bird) is None
+
+    def routes(self) -> dict[str, str]:
+        found = self.host.call(lambda: self.kernel.read({"route"}))
+        return {
+            str(r.destination): str(r.gateway or r.type)
+            for r in found
+            if isinstance(r, Route) and r.protocol == BIRD_PROTOCOL
+        }
+
+    def again(self) -> HostKernel:
+        """Close the kernel as an agent that ends does, and open it anew."""
+        self.kernel.close()
+        self.kernel = self.host.call(lambda: HostKernel(self.run_dir))
+        return self.kernel
+
+
+@pytest.fixture
+def ends(two_hosts, tmp_path: Path) -> Iterator[tuple[End, End]]:
+    addresses = ("192.168.31.62", "192.168.31.63")
+    made = [
+        End(
+            host,
+            addresses[place],
+            addresses[1 - place],
+            place + 1,
+            tmp_path / str(place),
+            host.call(lambda place=place: HostKernel(tmp_path / str(place))),
+        )
+        for place, host in enumerate(two_hosts[:2])
+    ]
+    for end in made:
+        end.run_dir.mkdir()
+    yield made[0], made[1]
+    for end in made:
+        if end.pid:
+            os.kill(end.pid, signal.SIGKILL)
+        end.kernel.close()
+
+
+@pytest.fixture
+def here(ends: tuple[End, End]) -> End:
+    ends[0].apply(Verb.ADD, ends[0].bird())
+    return ends[0]
+
+
+def test_two_daemons_learn_each_others_block(ends: tuple[End, End]) -> None:
+    for end in ends:
+        end.apply(Verb.ADD, end.bird())
+    first, second = ends
+    wanted = {"10.233.1.0/26": "blackhole", "10.233.2.0/26": second.address}
+    wait_until(lambda: first.routes() == wanted, deadline_s=15, what="both blocks")
+    with Control(first.directory) as control:
+        assert [(s.peer, s.info) for s in sessions(control)] == [(second.address, "Established")]
+
+
+def test_the_next_agent_finds_the_daemon_and_changes_nothing(here: End) -> None:
+    pid = here.pid
+    here.again()
+    assert here.read() == [here.bird()]
+    assert here.pid == pid
+
+
+def test_its_end_is_news_and_it_is_started_with_its_routes_standing(here: End) -> None:
+    events = here.host.call(here.kernel.events)
+    before = here.routes()
+    pid = here.pid
+    os.kill(pid, signal.SIGKILL)
+    assert events.wait(10.0) >= BIRD_KINDS
+    events.close()
+    assert here.read() == [Bird("", running=False)]
+    assert here.routes() == before
+    here.apply(Verb.REPLACE, here.bird())
+    assert here.pid not in (0, pid)
+    assert here.routes() == before
+    assert here.read() == [here.bird()]
+
+
+def test_a_wrong_configuration_is_refused_and_the_old_one_stays(here: End) -> None:
+    error = here.try_(Verb.REPLACE, Bird("protocol nonsense {};\n"))
+    assert isinstance(error, KernelRejected)
+    assert "syntax error" in str(error)
+    assert here.read() == [here.bird()]
+    assert "10.233.1.0/26" in here.routes()
+
+
+def test_only_root_may_read_the_configuration(here: End) -> None:
+    assert (here.directory / CONFIG).stat().st_mode & 0o077 == 0
+
+
+def test_what_another_hand_did_to_it_is_seen_and_put_back(here: End) -> None:
+    other = here.directory / "other.conf"
+    other.write_text("router id 1.1.1.1;\nprotocol device {}\n")
+    with Control(here.directory) as control:
+        assert not control.ask('configure "other.conf"').failed
+    assert here.read() == [Bird("")]
+    here.apply(Verb.REPLACE, here.bird())
+    assert here.read() == [here.bird()]
+    with (here.directory / CONFIG).open("a") as config:
+        config.write("# mine\n")
+    assert here.read() == [Bird("")]
+    here.apply(Verb.REPLACE, here.bird())
+    assert here.read() == [here.bird()]
+
+
+def test_a_wedged_one_holds_nobody_up_and_is_replaced(ends: tuple[End, End]) -> None:
+    end = ends[0]
+    end.apply(Verb.ADD, end.bird())
+    end.kernel._bird._patience_s = 0.2
+    pid = end.pid
+    os.kill(pid, signal.SIGSTOP)
+    assert end.read() == [Bird("", running=False)]
+    assert "10.233.1.0/26" in end.routes()
+    end.apply(Verb.REPLACE, end.bird())
+    assert end.pid != pid
+    assert end.read() == [end.bird()]
+
+
+def test_another_program_at_its_socket_is_named_and_left_alone(ends: tuple[End, End]) -> None:
+    end = ends[0]
+    end.directory.mkdir()
+    end.kernel._bird._patience_s = 0.2
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(end.directory / "bird.ctl"))
+        taken.listen()
+        error = end.try_(Verb.ADD, end.bird())
+        assert isinstance(error, Conflict)
+        assert f"process {os.getpid()}" in str(error)
+
+
+def test_a_taken_port_is_named_and_taken_up_when_it_is_free(ends: tuple[End, End]) -> None:
+    end = ends[0]
+
+    def occupy() -> socket.socket:
+        taken = socket.socket()
+        taken.bind(("0.0.0.0", 179))
+        taken.listen()
+        return taken
+
+    taken = end.host.call(occupy)
+    error = end.try_(Verb.ADD, end.bird())
+    assert isinstance(error, Conflict)
+    assert "179" in str(error)
+    assert end.read() == [Bird("")]
+    taken.close()
+    end.apply(Verb.REPLACE, end.bird())
+    assert end.read() == [end.bird()]
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_when_it_goes_its_routes_go_with_it(here: End, dead: bool) -> None:
+    """Also those of one that was killed: another one is started that takes them away."""
+    pid = here.pid
+    if dead:
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not here.pid, deadline_s=5, what="its end")
+    here.apply(Verb.DELETE, here.bird())
+    assert here.routes() == {}
+    assert here.pid == 0
+    assert here.read() == []
+    assert list(here.directory.iterdir()) == []
+
+
+def test_an_old_bird_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "bird"
+    old.write_text("#!/bin/sh\necho BIRD version 1.6.8 >&2\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match=r"1\.6\.8") as caught:
+        process.require_version()
+    assert "bird2" in caught.value.hint
+
+
+def test_a_session_that_stays_is_not_touched_by_a_change(ends: tuple[End, End]) -> None:
+    """Another block is announced; the session goes on, and the peer hears of it."""
+    for end in ends:
+        end.apply(Verb.ADD, end.bird())
+    first, second = ends
+    wait_until(lambda: "10.233.1.0/26" in second.routes(), deadline_s=15, what="the block")
+    with Control(first.directory) as control:
+        before = sessions(control)
+    more = first.bird().config.replace(
+        "route 10.233.1.0/26 blackhole;",
+        "route 10.233.1.0/26 blackhole;\n  route 10.233.9.0/26 blackhole;",
+    )
+    first.apply(Verb.REPLACE, Bird(more))
+    wait_until(lambda: "10.233.9.0/26" in second.routes(), deadline_s=5, what="the new block")
+    with Control(first.directory) as control:
+        assert sessions(control) == before
