@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from netloom.core import firewall
-from netloom.kernel import commands, nft, wire
+from netloom.kernel import commands, nft, refusals, wire
 from netloom.kernel.namespaces import in_new_namespace
 from netloom.model.addr import Family
 from netloom.model.errors import NetloomError, NotPermitted, Unavailable
@@ -172,7 +172,8 @@ def _firewall(families: Collection[Family]) -> list[Problem]:
 
 
 def _without_module(what: str, module: str) -> Problem:
-    return Problem("error", f"kernel module {module}", f"this kernel has no {what}", _get(module))
+    remedy = _get(module) + refusals.INSTEAD.get(module, "")
+    return Problem("error", f"kernel module {module}", f"this kernel has no {what}", remedy)
 
 
 def _get(module: str, modules: Path = Path("/lib/modules")) -> str:

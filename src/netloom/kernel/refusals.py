@@ -17,7 +17,7 @@ _FULL = (errno.ENOBUFS, errno.ENOMEM)
 #: Kernel options that are not called after the kind of link that they make possible.
 _OPTIONS = {"ipip": "CONFIG_NET_IPIP"}
 #: What carries the same packets where the kernel lacks a kind.
-_INSTEAD = {
+INSTEAD = {
     "ipip": ", or use backend vxlan; host-gw needs no device where all hosts share one segment"
 }
 _NO_SUCH_TYPE = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
@@ -115,7 +115,7 @@ def _link_hint(link: Link, number: int) -> str:
         option = _OPTIONS.get(link.kind, f"CONFIG_{link.kind.upper()}")
         return (
             f"this kernel has no links of type {link.kind}: load the module with "
-            f"`modprobe {link.kind}`, or use a kernel with {option}{_INSTEAD.get(link.kind, '')}"
+            f"`modprobe {link.kind}`, or use a kernel with {option}{INSTEAD.get(link.kind, '')}"
         )
     if number == errno.EADDRNOTAVAIL and link.mac:
         return f"{link.mac} is no address for an interface"

@@ -38,6 +38,15 @@ def test_a_ping_inside_a_tunnel_shows_both_layers_and_the_network() -> None:
     )
 
 
+def test_a_packet_inside_a_packet_shows_both_without_macs() -> None:
+    echo = ipv4("10.244.0.2", "10.244.1.2", 1, bytes([8, 0]) + bytes(6))[2:]
+    frame = decode(OUTER_MACS + ipv4("192.168.31.62", "192.168.31.63", 4, echo))
+    assert frame.inner is not None
+    assert str(frame) == (
+        "192.168.31.62 → 192.168.31.63 IPIP [ 10.244.0.2 → 10.244.1.2 ICMP echo request ]"
+    )
+
+
 def test_a_plain_ping_has_no_inner_frame() -> None:
     echo = INNER_MACS + ipv4("10.244.0.2", "10.244.1.2", 1, bytes([0, 0]) + bytes(6))
     frame = decode(echo)
