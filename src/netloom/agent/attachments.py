@@ -17,8 +17,10 @@ from netloom.agent.engine import Engine
 from netloom.core.attach.table import ATTACHMENTS
 from netloom.core.desired import Desired, Standing
 from netloom.core.ipam.blocks import block_limit
+from netloom.core.ipam.reserved import reserved
 from netloom.core.ipam.supply import NeedBlock, Supply
 from netloom.core.published import refuse_taken_ports
+from netloom.core.resources.node import labels_of
 from netloom.kernel.namespaces import opened
 from netloom.model.addr import derived_mac
 from netloom.model.attachment import Attached, AttachRequest
@@ -26,7 +28,7 @@ from netloom.model.datastore import Store
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import Conflict, InvalidConfig, NetloomError, Unavailable
 from netloom.model.fields import nearest
-from netloom.model.host import Block
+from netloom.model.host import Block, Host
 from netloom.model.kernel import Link, Peer
 from netloom.model.network import Network
 from netloom.model.view import Cluster, Problem
@@ -241,9 +243,10 @@ class AttachmentService:
 
     def _supply(self, network: Network, standing: Standing, blocks: tuple[Block, ...]) -> Supply:
         cluster = self._around.cluster() or Cluster()
-        reserved = tuple(r for r in cluster.reservations.values() if r.network == network.name)
+        own = self._around.host_id
         excluded = {block.cidr: standing.excluded(block) for block in blocks}
-        return Supply(network, self._around.host_id, blocks, excluded, reserved)
+        labels = labels_of(cluster, cluster.hosts.get(own) or Host(own, own))
+        return Supply(network, own, blocks, excluded, reserved(cluster, network), labels)
 
     def _result(self, endpoint: Endpoint, turn: Turn) -> Attached:
         part = turn.desired.parts.get(endpoint.handle)

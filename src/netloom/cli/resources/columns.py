@@ -45,6 +45,7 @@ COLUMNS: dict[str, Columns] = {
             "ASSIGNMENTMODE",
         ),
     ),
+    "IPReservation": Columns(("NAME",), ("NAME", "CIDRS")),
     "Node": Columns(("NAME",), ("NAME", "ASN", "IPV4", "IPV6")),
     "HostEndpoint": Columns(("NAME", "NODE"), ("NAME", "NODE", "INTERFACE", "IPS", "PROFILES")),
     "WorkloadEndpoint": Columns(
@@ -145,6 +146,7 @@ _CELLS: dict[tuple[str, str], Cell] = {
     ("IPPool", "DISABLED"): _spec("disabled"),
     ("IPPool", "DISABLEBGPEXPORT"): _spec("disableBGPExport"),
     ("IPPool", "ASSIGNMENTMODE"): _spec("assignmentMode"),
+    ("IPReservation", "CIDRS"): _spec("reservedCIDRs"),
     ("Node", "ASN"): _node_as,
     ("Node", "IPV4"): _bgp("ipv4Address"),
     ("Node", "IPV6"): _bgp("ipv6Address"),

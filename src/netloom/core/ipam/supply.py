@@ -31,6 +31,8 @@ class Supply:
     ``blocks``: of those handed in, only the host's own confirmed ones of this network that lie in
     its pools count; the first of them is dealt from first. ``excluded`` maps a block's CIDR to the
     addresses that attachment and backend keep for themselves (``excluded(block)`` of both).
+    ``labels`` are the host's: pools that are not open to them give no new address, and of a manual
+    pool only who asks for one by number gets one.
     """
 
     network: Network
@@ -40,6 +42,11 @@ class Supply:
         default_factory=lambda: MappingProxyType({})
     )
     reservations: tuple[Reservation, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def deals(self, pool: Pool) -> bool:
+        """Tell whether addresses of ``pool`` are dealt to those who ask for none by number."""
+        return pool.open_to(self.labels) and not pool.manual
 
     def cidrs(self) -> list[IPNetwork]:
         """Return the CIDRs that are dealt from."""
@@ -53,8 +60,10 @@ class Supply:
         ]
 
     def reserved(self) -> list[IPNetwork]:
-        """Return what is reserved of this network."""
-        return [each.cidr for each in self.reservations if each.network == self.network.name]
+        """Return what of this network is not dealt by itself: reservations, and closed pools."""
+        closed = [pool.cidr for pool in self.network.pools if not self.deals(pool)]
+        named = [each.cidr for each in self.reservations if each.network == self.network.name]
+        return named + closed
 
     def usage(self, ledger: Ledger) -> tuple[Usage, ...]:
         """Count the addresses of each block that is dealt from."""
@@ -145,11 +154,16 @@ def _by_family(network: Network, wanted: tuple[IPAddress, ...]) -> dict[int, IPA
 
 
 def _check_wish(ledger: Ledger, supply: Supply, wish: IPAddress) -> None:
+    network = supply.network
+    pool = next(pool for pool in network.pools if wish in pool.cidr)
+    if ledger.holder(wish) is None and not pool.open_to(supply.labels):
+        raise Conflict(
+            f"{wish} is in pool {pool.cidr} of network {network.name}, which {_closed(pool)}",
+            hint="choose an address of another pool, or open this one",
+        )
     if ledger.holder(wish) is not None or ledger.owns(wish):
         ledger.want(wish)
         return
-    network = supply.network
-    pool = next(pool for pool in network.pools if wish in pool.cidr)
     own = _in_pool(supply, pool)
     held = ", ".join(str(cidr) for cidr in own) or "none"
     text = (
@@ -165,6 +179,13 @@ def _check_wish(ledger: Ledger, supply: Supply, wish: IPAddress) -> None:
     )
 
 
+def _closed(pool: Pool) -> str:
+    if pool.disabled:
+        return "is disabled"
+    selector = pool.node_selector.text if pool.node_selector else ""
+    return f"is for hosts with {selector} alone"
+
+
 def _full(ledger: Ledger, supply: Supply, family: Family) -> Exhausted:
     network = supply.network
     usages = [usage for usage in supply.usage(ledger) if usage.cidr.version == family]
@@ -175,7 +196,12 @@ def _full(ledger: Ledger, supply: Supply, family: Family) -> Exhausted:
         else f"network {network.name}: this host has no IPv{family} block yet"
     )
     limit = block_limit(network.addressing)
-    pools = [pool for pool in network.pools if pool.family == family]
+    pools = [pool for pool in network.pools if pool.family == family and supply.deals(pool)]
+    if not pools:
+        return Exhausted(
+            f"network {network.name}: no IPv{family} pool is open to this host",
+            hint="enable one, or let its nodeSelector select this host: `netloom get ippools`",
+        )
     room = tuple(pool for pool in pools if len(_in_pool(supply, pool)) < limit)
     if room:
         return NeedBlock(supply, room, text=text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from netloom.core.ipam import reserved
 from netloom.core.resources import bgp, bgp_filter, endpoints, felix, node, pools, workloads
 from netloom.core.resources.contract import Kind
 from netloom.core.resources.documents import Documents
@@ -26,6 +27,7 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("IPPool", "ipPools", pools.check, pools.Pools()),
+        _document("IPReservation", "ipReservations", reserved.check),
         Kind("Node", "nodes", node.check, node.Nodes(), ("no",)),
         _document("BGPConfiguration", "bgpConfigurations", bgp.check_configuration, "bgpconfig"),
         _document("BGPPeer", "bgpPeers", bgp.check_peer),
