@@ -90,7 +90,7 @@ def _type(name: str) -> str:
 def deaf(control: Control) -> list[str]:
     """Return the names of the sessions for which BIRD could not listen. Raises Unavailable."""
     rows = control.ask("show protocols").texts(_ROW)
-    return [row.split()[0] for row in rows if NO_SOCKET in row]
+    return [row.split()[0] for row in rows if NO_SOCKET in row and row.split()[3] == "down"]
 
 
 def problems(found: Iterable[SessionState], now: datetime) -> Iterator[Problem]:
