@@ -20,10 +20,12 @@ from netloom.agent.registration import Registration, end_moves
 from netloom.core.desired import Desired, desired
 from netloom.core.moving import begin, waiting_for
 from netloom.model.datastore import Put, Transaction
+from netloom.model.errors import Unavailable
 from netloom.model.kernel import Fdb, KernelObject, Link, Route, UdpPeer, UdpProxy
-from netloom.model.keys import network_key
+from netloom.model.keys import block_key, host_key, network_key
 from netloom.model.network import Network
 from netloom.model.view import Cluster, View
+from netloom.reconcile.claims import Search, claim
 
 BACKENDS = (
     "vxlan",
@@ -33,6 +35,8 @@ BACKENDS = (
     "udp",
 )
 HOSTS = ("h1", "h2", "h3", "h4")
+#: Hosts that have no block at first and claim one in the middle of everything.
+JOINERS = ("h8", "h9")
 
 
 @dataclass
@@ -42,6 +46,7 @@ class Machine:
     id: str
     picture: Cluster = field(default_factory=Cluster)
     kernel: Desired | None = None
+    applied: Cluster = field(default_factory=Cluster)
     alive: bool = True
 
     def facts(self):
@@ -49,6 +54,7 @@ class Machine:
 
     def apply(self) -> None:
         self.kernel = desired(View(self.picture, self.id, self.facts()))
+        self.applied = self.picture
 
     def state(self) -> Mapping[str, KernelObject]:
         assert self.kernel is not None
@@ -78,6 +84,11 @@ class Machine:
                 ends.add(("udp", obj.port))
         return ends
 
+    def knows(self, peer: str) -> bool:
+        """Tell whether the kernel is by a picture with this peer's record and block."""
+        cidr = net(f"10.244.{peer[1:]}.0/24")
+        return peer in self.applied.hosts and ("blue", cidr) in self.applied.blocks
+
     def has_a_way_to(self, peer: str) -> bool:
         cidr = net(f"10.244.{peer[1:]}.0/24")
         return any(
@@ -99,7 +110,10 @@ class World:
             },
         )
         self.store = MemoryStore()
+        self.joined = set(hosts)
         self.machines = {h: Machine(h) for h in hosts}
+        for held in self.truth.blocks.values():
+            self._put(block_key("blue", held.cidr), held.render())
         self._write(self.truth.networks["blue"])
         for _ in range(2):
             for machine in self.machines.values():
@@ -107,10 +121,33 @@ class World:
                 machine.apply()
                 self.publish(machine)
 
+    def _put(self, key: str, document: object) -> None:
+        revision = self.store.commit(
+            Transaction((Put(key, json.dumps(document).encode()),))
+        ).revision
+        self.truth = replace(self.truth, revision=revision)
+
     def _write(self, definition: Network) -> None:
-        value = json.dumps(definition.render()).encode()
-        self.store.commit(Transaction((Put(network_key("blue"), value),)))
+        self._put(network_key("blue"), definition.render())
         self.truth = replace(self.truth, networks={"blue": definition})
+
+    def join(self, machine: Machine) -> None:
+        """Claim a block by the picture that the host has, and send from it in the next turn."""
+        known = machine.picture.networks.get("blue")
+        if known is None or machine.id in self.joined:
+            return
+        only = net(f"10.244.{machine.id[1:]}.0/24")
+        try:
+            held = claim(self.store, Search(known, known.pools[0], machine.id, only=only))
+        except Unavailable:
+            return  # its picture is too old: it tries again with the next
+        blocks = {**self.truth.blocks, ("blue", held.cidr): held}
+        revision = self.store.list("").revision
+        self.truth = replace(self.truth, blocks=blocks, revision=revision)
+        self.joined.add(machine.id)
+        shown = {**machine.picture.blocks, ("blue", held.cidr): held}
+        machine.picture = replace(machine.picture, blocks=shown)
+        machine.apply()
 
     def switch(self, backend: object) -> None:
         now = self.truth.networks["blue"]
@@ -122,19 +159,23 @@ class World:
     def publish(self, machine: Machine) -> None:
         own = Registration(machine.id, machine.id, lambda: 0.0)
         record = own.record(machine.picture, machine.facts(), machine.kernel)
+        self._put(host_key(machine.id), record.render())
         self.truth = replace(self.truth, hosts={**self.truth.hosts, machine.id: record})
 
     def end(self, machine: Machine) -> None:
         end_moves(self.store, machine.picture)
         entry = self.store.get(network_key("blue"))
         assert entry is not None
-        self.truth = replace(self.truth, networks={"blue": Network.parse(json.loads(entry.value))})
+        definition = Network.parse(json.loads(entry.value))
+        revision = self.store.list("").revision
+        self.truth = replace(self.truth, networks={"blue": definition}, revision=revision)
 
     def check(self) -> None:
         """No packet is sent to where nobody listens."""
-        for one in self.machines.values():
-            for other in self.machines.values():
-                if one is not other:
+        joined = [machine for machine in self.machines.values() if machine.id in self.joined]
+        for one in joined:
+            for other in joined:
+                if one is not other and one.knows(other.id):
                     assert one.has_a_way_to(other.id), f"{one.id} does not reach {other.id}"
                     deaf = one.tunnels_to(other) - other.listens()
                     assert not deaf, f"{one.id} sends to {other.id} by {deaf}"
@@ -146,6 +187,7 @@ def steps(world: World) -> dict[str, Callable[[Machine], None]]:
         "apply": Machine.apply,
         "publish": world.publish,
         "end": world.end,
+        "join": world.join,
     }
 
 
@@ -153,6 +195,7 @@ ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["hear", "apply", "publish", "end"]), st.sampled_from(HOSTS)),
         st.tuples(st.just("all"), st.sampled_from(HOSTS)),
+        st.tuples(st.sampled_from(["hear", "apply", "publish", "join"]), st.sampled_from(JOINERS)),
         st.tuples(st.just("kill-or-start"), st.sampled_from(HOSTS)),
         st.tuples(st.just("switch"), st.sampled_from(BACKENDS)),
     ),
@@ -170,6 +213,28 @@ THERE_AND_BACK = [
     ("all", "h1"),
     ("all", "h1"),
     ("all", "h1"),
+]
+#: h8 hears of the move, and claims its block in the moment in which the others end it.
+JOINED_AT_THE_END = [
+    ("switch", BACKENDS[2]),
+    ("hear", "h8"),
+    *[("all", name) for name in ("h1", "h2", "h1", "h2", "h1", "h2")],
+    ("join", "h8"),
+]
+#: h8 has claimed before they end it, and they have not heard of that yet.
+JOINED_BEFORE_THE_END = [
+    ("switch", BACKENDS[2]),
+    ("hear", "h8"),
+    *[
+        (verb, name)
+        for _ in range(3)
+        for verb in ("hear", "apply", "publish")
+        for name in ("h1", "h2")
+    ],
+    ("join", "h8"),
+    ("end", "h1"),
+    ("hear", "h1"),
+    ("apply", "h1"),
 ]
 
 
@@ -193,8 +258,11 @@ def act(world: World, verb: str, what: object) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from([2, 3, 4]), st.sampled_from(BACKENDS), ACTIONS)
 @example(2, "vxlan", THERE_AND_BACK)
+@example(2, "vxlan", JOINED_AT_THE_END)
+@example(2, "vxlan", JOINED_BEFORE_THE_END)
 def test_nothing_is_sent_to_where_nobody_listens_and_every_move_ends(hosts, first, actions):
     world = World(HOSTS[:hosts], first)
+    world.machines |= {name: Machine(name) for name in JOINERS}
     for verb, what in actions:
         act(world, verb, what)
         world.check()

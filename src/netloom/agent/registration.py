@@ -18,7 +18,7 @@ from netloom.core.moving import finished
 from netloom.model.datastore import Compare, Put, Store, Transaction
 from netloom.model.errors import Conflict
 from netloom.model.host import Block, Host
-from netloom.model.keys import alive_key, block_key, host_key, network_key
+from netloom.model.keys import alive_key, block_key, host_key, joins_key, network_key
 from netloom.model.view import Cluster, HostFacts, Problem
 from netloom.reconcile import claims
 from netloom.store.flannel.adapter import FlannelStore
@@ -217,7 +217,10 @@ def _reached(
 
 
 def end_moves(store: Store, cluster: Cluster) -> None:
-    """Take the retiring backends out of networks in which no host needs them any more."""
+    """Take the retiring backends out of networks in which no host needs them any more.
+
+    Not while somebody joined of whom ``cluster`` knows nothing: the next picture has it.
+    """
     for network in cluster.networks.values():
         ended = finished(cluster, network)
         if ended is None:
@@ -226,8 +229,13 @@ def end_moves(store: Store, cluster: Cluster) -> None:
         entry = store.get(key)
         if entry is None or json.loads(entry.value) != network.render():
             continue  # changed since: the next picture tells
+        guard = store.get(joins_key(network.name))
+        joined_at = guard.mod_revision if guard else 0
+        if joined_at > cluster.revision:
+            continue
         put = Put(key, json.dumps(ended.render()).encode())
-        if store.commit(Transaction((put,), (Compare(key, entry.mod_revision),))).succeeded:
+        compares = (Compare(key, entry.mod_revision), Compare(joins_key(network.name), joined_at))
+        if store.commit(Transaction((put,), compares)).succeeded:
             _log.info("network %s has moved to %s", network.name, network.backend.label)
 
 

@@ -13,6 +13,10 @@ that he did not hold before.
 A pending block is neither dealt from nor routed, and only its own host touches it. A crash between
 any two steps therefore costs nothing: the host's next run finds its pending blocks and confirms or
 withdraws them by the same rule.
+
+The first block of a host in a network makes it a part of the network, and it will send to the
+others by the backends that its picture names. So that claim holds only while the definition still
+names them all, and it is told (``keys.joins_key``) to whoever is about to take one out of it.
 """
 
 from __future__ import annotations
@@ -33,7 +37,14 @@ from netloom.model.addr import IPNetwork
 from netloom.model.datastore import Compare, Delete, Entry, Put, Store, Transaction
 from netloom.model.errors import Conflict, Exhausted, InvalidConfig, NetloomError, Unavailable
 from netloom.model.host import Block, Reservation
-from netloom.model.keys import BLOCKS, RESERVATIONS, block_key, parse_cidr_segment
+from netloom.model.keys import (
+    BLOCKS,
+    RESERVATIONS,
+    block_key,
+    joins_key,
+    network_key,
+    parse_cidr_segment,
+)
 from netloom.model.network import Network
 from netloom.model.pool import Pool
 from netloom.reconcile.claim_refusals import limit_reached, pool_exhausted
@@ -109,8 +120,12 @@ def claim(store: Store, search: Search) -> Block:
             )
         pending = Block(search.network.name, cidr, search.host_id, confirmed=False)
         key = block_key(search.network.name, cidr)
+        puts, compares = [Put(key, _value(pending))], [Compare(key, 0)]
+        if not any(each.block and each.block.host_id == search.host_id for each in claims):
+            compares.append(_unmoved(store, search.network))
+            puts.append(Put(joins_key(search.network.name), b""))
         # Won or lost, the next round settles what stands in the store then.
-        store.commit(Transaction([Put(key, _value(pending))], [Compare(key, 0)]))
+        store.commit(Transaction(puts, compares))
     raise Unavailable(
         f"network {search.network.name}: lost {MOST_ATTEMPTS} races for a block of "
         f"{search.pool.cidr} in a row",
@@ -256,6 +271,30 @@ def _claim(entry: Entry) -> Claim:
         # Whose it is cannot be told, so it counts as somebody's.
         return Claim(cidr, entry, None)
     return Claim(cidr, entry, block if block.cidr == cidr else None)
+
+
+def _unmoved(store: Store, network: Network) -> Compare:
+    """Return the condition that every backend ``network`` names is in the definition still.
+
+    Raises Unavailable when one is not: the picture that ``network`` is from has yet to catch up.
+    """
+    key = network_key(network.name)
+    entry = store.get(key)
+    if entry is None:
+        return Compare(key, 0)
+    try:
+        now = Network.parse(json.loads(entry.value), key)
+    except (ValueError, NetloomError):
+        now = network  # nobody ends a move in what does not parse: the last good form stands
+    there = {choice.label for choice in (now.backend, *now.retiring)}
+    gone = [c.label for c in (network.backend, *network.retiring) if c.label not in there]
+    if gone:
+        raise Unavailable(
+            f"network {network.name} has moved from {' and '.join(gone)} to {now.backend.label}, "
+            "which this host has yet to hear of",
+            hint="it is tried again in a moment",
+        )
+    return Compare(key, entry.mod_revision)
 
 
 def _own(claims: list[Claim], search: Search) -> list[Block]:
