@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SOURCE = HERE / "proxy.c"
+SOURCES = sorted(HERE.glob("*.c"))
+HEADERS = sorted(HERE.glob("*.h"))
 COMPILED = HERE / "netloom-udp"
 FALLBACK = HERE / "proxy.py"
 _FLAGS = ("-std=gnu11", "-O3", "-Wall", "-Wextra", "-pthread")
@@ -27,14 +28,14 @@ def command() -> tuple[str, ...]:
 
 
 def compile_proxy(target: Path = COMPILED) -> str:
-    """Compile proxy.c to ``target``; return "" or, when it cannot be done, the reason."""
+    """Compile the sources to ``target``; return "" or, when it cannot be done, the reason."""
     compiler = os.environ.get("CC", "").split() or [shutil.which("cc") or shutil.which("gcc") or ""]
     if not compiler[0]:
         return "no C compiler (cc)"
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         done = subprocess.run(
-            [*compiler, *_FLAGS, "-o", str(beside), str(SOURCE)],
+            [*compiler, *_FLAGS, "-o", str(beside), *map(str, SOURCES)],
             capture_output=True,
             text=True,
             check=False,
@@ -50,8 +51,9 @@ def compile_proxy(target: Path = COMPILED) -> str:
 
 
 def main() -> int:
-    """Compile if the source is newer."""
-    current = COMPILED.exists() and COMPILED.stat().st_mtime >= SOURCE.stat().st_mtime
+    """Compile if a source is newer."""
+    newest = max(path.stat().st_mtime for path in (*SOURCES, *HEADERS))
+    current = COMPILED.exists() and COMPILED.stat().st_mtime >= newest
     reason = "" if current else compile_proxy()
     if reason:
         print(f"netloom-udp stays the Python proxy: {reason}", file=sys.stderr)
