@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from netloom.lab import etcd, wiring
+from netloom.kernel import namespaces
+from netloom.lab import etcd, processes, wiring
 from netloom.lab.host import LabHost
 from netloom.lab.lab import Lab
 from netloom.lab.traffic import Pings
@@ -106,6 +108,14 @@ def etcdctl(lab: Lab, member: etcd.Member, *arguments: str) -> str:
         text=True,
         check=True,
     ).stdout
+
+
+def signal_member(lab: Lab, member: etcd.Member, number: signal.Signals) -> None:
+    """Send a signal to an etcd member: SIGSTOP lets it hang with all its connections open."""
+    place = namespaces.identity(namespaces.path(wiring.namespace(lab.name, member.name)))
+    for pid in processes.by_namespace()[place]:
+        if process := processes.Process.of(pid):
+            process.signal(number)
 
 
 def restore(lab: Lab, snapshot: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,12 +21,15 @@ from tests.scenes.etcd_lab import (
     owners,
     pings,
     restore,
+    said,
+    signal_member,
     state,
     values,
 )
 
 from netloom.lab import etcd
 from netloom.lab.documents import default_document
+from netloom.lab.host import LabHost
 from netloom.lab.lab import Lab
 from netloom.lab.processes import myself
 from netloom.lab.waiting import wait_until
@@ -51,6 +56,19 @@ def lab(standing: Lab) -> Iterator[Lab]:
         host.exec(["nft", "delete", "table", "inet", "hole"], check=False)
     etcd.start(standing.name)
     in_step(standing)
+
+
+def peers(host: LabHost) -> set[str]:
+    """Return the names of the other hosts, as the agent's status has them."""
+    return {peer["name"] for peer in host.status()["peers"]}
+
+
+def written(lab: Lab, member: etcd.Member, name: str) -> bool:
+    """Write a host's record by way of a member; False while there is no leader."""
+    with suppress(subprocess.CalledProcessError):
+        etcdctl(lab, member, "put", f"{HOSTS}{name}", json.dumps({"id": name, "name": name}))
+        return True
+    return False
 
 
 def test_a_killed_leader_is_not_noticed_by_containers(lab: Lab) -> None:
@@ -96,16 +114,55 @@ def test_a_whole_cluster_that_restarts_changes_nothing(lab: Lab) -> None:
 
 
 def test_a_black_hole_between_an_agent_and_etcd_is_noticed_and_survived(lab: Lab) -> None:
-    """No connection is reset, so only silence tells; the other host does not notice at all."""
-    h1 = lab.host("h1")
+    """No connection is reset, so only silence tells; the other host does not notice at all.
+
+    What was changed meanwhile is compacted away: h1 lists anew, and misses no deletion.
+    """
+    h1, first = lab.host("h1"), etcd.members(lab.name)[0]
+    etcdctl(lab, first, "put", f"{HOSTS}ghost", json.dumps({"id": "ghost", "name": "ghost"}))
+    wait_until(lambda: "ghost" in peers(h1), deadline_s=PATIENCE_S, what="a peer that will go")
     with pings(lab) as running:
         subprocess.run(h1.command(["nft", "-f", "-"]), input=BLACK_HOLE, text=True, check=True)
         wait_until(lambda: state(h1) == "away", deadline_s=PATIENCE_S, what="h1 to notice")
         assert state(lab.host("h2")) == "connected"
         assert h1.run("in-the-dark").pings(lab.host("h2").container("b").address)
+        etcdctl(lab, first, "del", f"{HOSTS}ghost")
+        store = lab.store()
+        etcdctl(lab, first, "compact", str(store.list(CLUSTER).revision))
+        store.close()
+        assert peers(h1) == {"ghost", "h2"}
         h1.exec(["nft", "delete", "table", "inet", "hole"])
         in_step(lab)
+        wait_until(lambda: peers(h1) == {"h2"}, deadline_s=PATIENCE_S, what="the ghost to go")
     assert running.lost == 0
+
+
+def test_a_member_that_hangs_is_left_for_another(lab: Lab) -> None:
+    """Its connections stay open and say nothing; the members take turns."""
+    blocks = values(lab, BLOCKS)
+    members = etcd.members(lab.name)
+    with pings(lab) as running:
+        for member, other in zip(members, [*members[1:], members[0]], strict=True):
+            name = f"heard-without-{member.name}"
+            signal_member(lab, member, signal.SIGSTOP)
+            try:
+                wait_until(
+                    lambda other=other, name=name: written(lab, other, name),  # type: ignore[misc]
+                    deadline_s=PATIENCE_S,
+                    what="a leader",
+                )
+                for host in lab.hosts:
+                    wait_until(
+                        lambda host=host, name=name: name in peers(host),  # type: ignore[misc]
+                        deadline_s=PATIENCE_S,
+                        what=f"{host.name} to hear of a change without {member.name}",
+                    )
+            finally:
+                signal_member(lab, member, signal.SIGCONT)
+            etcdctl(lab, other, "del", f"{HOSTS}{name}")
+        in_step(lab)
+    assert running.lost == 0
+    assert values(lab, BLOCKS) == blocks
 
 
 def test_poison_below_our_prefix_is_a_line_in_status_and_nothing_else(lab: Lab) -> None:
@@ -139,16 +196,20 @@ def test_a_lease_that_is_revoked_under_an_agent_is_granted_anew(lab: Lab) -> Non
     old = entries(lab, key)[key].lease
     assert old
     store = lab.store()
-    store.revoke(old)
-    assert store.get(key) is None
+    with pings(lab) as running:
+        store.revoke(old)
+        assert store.get(key) is None
 
-    def back() -> bool:
-        entry = store.get(key)
-        return entry is not None and entry.lease not in (0, old)
+        def back() -> bool:
+            entry = store.get(key)
+            return entry is not None and entry.lease not in (0, old)
 
-    wait_until(back, deadline_s=PATIENCE_S, what="the key under a new lease")
+        wait_until(back, deadline_s=PATIENCE_S, what="the key under a new lease")
+        in_step(lab)
     store.close()
+    assert running.lost == 0
     assert values(lab, BLOCKS) == blocks
+    assert "granted anew" in said(lab.host("h1"))
 
 
 def test_a_snapshot_that_is_restored_takes_no_route_and_gives_no_block_twice(
