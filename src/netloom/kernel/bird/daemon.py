@@ -20,7 +20,7 @@ from pathlib import Path
 from netloom.kernel.bird import process
 from netloom.kernel.bird.apply import configure, marked, standing, write_private
 from netloom.kernel.bird.control import CONFIG, PATIENCE_S, Control, listener
-from netloom.kernel.bird.sessions import deaf
+from netloom.kernel.bird.sessions import deaf, waiting
 from netloom.model.errors import Conflict, KernelRejected, NetloomError, NotPermitted, Unavailable
 from netloom.model.kernel import Bird, KernelObject
 from netloom.reconcile.contracts import Change, Outcome, Verb
@@ -187,13 +187,13 @@ def _listen(control: Control) -> None:
     for name in deaf(control):
         control.ask(f"enable {name}")  # BIRD has disabled it
     deadline = time.monotonic() + LISTEN_PATIENCE_S
-    while deaf(control):
-        if time.monotonic() > deadline:
-            raise Conflict(
-                "TCP port 179 is taken: BIRD cannot listen for its BGP peers",
-                hint="see who has it (ss -ltnp sport = :179) and end it",
-            )
-        time.sleep(0.02)  # it takes a moment to begin
+    while waiting(control) and time.monotonic() < deadline:
+        time.sleep(0.01)  # it takes a moment to begin, and there is nothing to wait on
+    if deaf(control):
+        raise Conflict(
+            "TCP port 179 is taken: BIRD cannot listen for its BGP peers",
+            hint="see who has it (ss -ltnp sport = :179) and end it",
+        )
 
 
 def _unwritable(directory: Path | None, error: OSError) -> NetloomError:

@@ -89,8 +89,20 @@ def _type(name: str) -> str:
 
 def deaf(control: Control) -> list[str]:
     """Return the names of the sessions for which BIRD could not listen. Raises Unavailable."""
-    rows = control.ask("show protocols").texts(_ROW)
-    return [row.split()[0] for row in rows if NO_SOCKET in row and row.split()[3] == "down"]
+    return [name for name, reason in _idle(control) if NO_SOCKET in reason]
+
+
+def waiting(control: Control) -> bool:
+    """Tell whether a session has yet to begin, as just after BIRD's start. Raises Unavailable."""
+    return any(not reason for _, reason in _idle(control))
+
+
+def _idle(control: Control) -> Iterator[tuple[str, str]]:
+    """Yield (name, reason) of each session that is down."""
+    for row in control.ask("show protocols").texts(_ROW):
+        match = _TABLE_ROW.fullmatch(row.rstrip())
+        if match and match[2] == "down":
+            yield match[1], match[4]
 
 
 def problems(found: Iterable[SessionState], now: datetime) -> Iterator[Problem]:
