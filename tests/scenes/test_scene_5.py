@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from netloom.kernel import namespaces
-from netloom.lab import engines, etcd, processes, record, teardown
+from netloom.lab import agents, engines, etcd, processes, record, teardown
 from netloom.lab.documents import load_document
 from netloom.lab.host import LabHost
 from netloom.lab.lab import Lab
@@ -94,6 +94,15 @@ def until(condition: Callable[[], object], what: str) -> None:
     wait_until(lambda: condition() or None, deadline_s=PATIENCE_S, what=what)
 
 
+def until_on(hosts: list[LabHost], condition: Callable[[LabHost], object], what: str) -> None:
+    """Wait for every host; one that does not get there is named with what its daemon said."""
+    for host in hosts:
+        try:
+            until(lambda host=host: condition(host), f"{host.name}: {what}")  # type: ignore[misc]
+        except Unavailable as error:
+            raise AssertionError(f"{error}\n{agents.last_words(host.home, 30)}") from None
+
+
 def etcdctl(lab: Lab, *words: str, check: bool = True) -> str:
     argv = ["env", "ETCDCTL_API=3", "etcdctl", f"--endpoints={ETCD}", *words]
     return lab.host("node1").exec(["sh", "-c", 'exec "$@" 2>&1', "sh", *argv], check=check)
@@ -157,11 +166,9 @@ def flannel_up(lab: Lab, backend: Backend) -> None:
     """Start both programs before the key is there, write it, wait until all is well."""
     for host in lab.hosts:
         start_flanneld(host)
-    for host in lab.hosts:
-        until(lambda host=host: KEY in problems(host), f"{host.name} to name the missing key")  # type: ignore[misc]
+    until_on(lab.hosts, lambda host: KEY in problems(host), "the missing key by name")
     etcdctl(lab, "put", KEY, backend.config)
-    for host in lab.hosts:
-        until(lambda host=host: well(host), f"{host.name} to be ready")  # type: ignore[misc]
+    until_on(lab.hosts, well, "ready")
 
 
 def docker_with_settings(lab: Lab) -> None:
@@ -207,8 +214,7 @@ def test_containers_of_two_docker_engines_talk_whatever_docker_does_to_forward(
     for host, address in ((one, near), (two, far)):
         assert ip_address(address) in ip_network(host.blocks()[0])
     assert f"mtu {backend.mtu}" in docker(one, "exec", "aa", "ip", "link", "show", "dev", "eth0")
-    for host in lab.hosts:
-        until(lambda host=host: lets_us_through(host), f"our rules on {host.name}")  # type: ignore[misc]
+    until_on(lab.hosts, lets_us_through, "our rules")
     # Between containers nobody translates addresses; outside a container has that of its host.
     with Capture(two, "docker0", "icmp") as wire:
         assert " 0% packet loss" in ping(one, "aa", far)
@@ -262,7 +268,7 @@ def block_by_another(host: LabHost) -> None:
     chain = "{ type filter hook forward priority 10; policy drop; }"
     host.exec(["nft", f"add table inet site; add chain inet site fence {chain}"])
     named = "chain fence of table inet site drops what is forwarded"
-    until(lambda: named in problems(host), "the status to name the chain")
+    until_on([host], lambda _: named in problems(host), "the chain named by the status")
 
 
 def test_with_the_wrong_prefix_the_key_that_was_looked_for_is_named_and_waited_for(
@@ -272,10 +278,11 @@ def test_with_the_wrong_prefix_the_key_that_was_looked_for_is_named_and_waited_f
     (host, _) = lab.hosts
     etcdctl(lab, "put", KEY, BACKENDS["udp"].config)
     start_flanneld(host, SYSCONFIG.replace(PREFIX, "/coreos.com/network"))
-    until(lambda: "/coreos.com/network/config" in problems(host), "the key's name")
+    wrong = "/coreos.com/network/config"
+    until_on([host], lambda _: wrong in problems(host), "the key's name")
     assert not host.blocks()
-    etcdctl(lab, "put", "/coreos.com/network/config", BACKENDS["udp"].config)
-    until(lambda: well(host), "the agent to go on")
+    etcdctl(lab, "put", wrong, BACKENDS["udp"].config)
+    until_on([host], well, "the agent to go on")
 
 
 CGROUPS = Path("/sys/fs/cgroup")
