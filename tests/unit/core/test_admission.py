@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.views import net
+from tests.unit.views import card, net, table, view
+from tests.unit.views import facts as host_facts
 
 from netloom.core.admission import admissions, found
+from netloom.core.desired import desired
+from netloom.core.underlay import facts
 from netloom.model.kernel import Admission, ForwardDrop
 from netloom.model.network import Network
 
@@ -137,3 +140,17 @@ def test_whatever_damage_is_done_it_is_still_ours_and_not_as_wanted(items: Any) 
     (mine,) = [obj for obj in look(*items) if isinstance(obj, Admission)]
     assert mine.key == WANTED.key
     assert mine != WANTED
+
+
+def test_from_what_the_kernel_shows_to_what_is_wanted_there() -> None:
+    """The host's facts name what drops; of networks that stand the pools are let through."""
+    drop = ForwardDrop(4, "DOCKER-USER")
+    assert facts([*card("ens33", "192.168.31.62/24"), drop]).drops == (drop,)
+    own = host_facts("192.168.31.62/24", drops=(drop, ForwardDrop(4, "FORWARD", legacy=True)))
+    found = desired(view([FOUR], own=own))
+    assert table(found.state, "admission") == [
+        "admission iptables -I DOCKER-USER -j NETLOOM-FORWARD (accepts 10.9.0.0/16)",
+        "admission iptables-legacy -I FORWARD -j NETLOOM-FORWARD (accepts 10.9.0.0/16)",
+    ]
+    assert table(desired(view([], own=own)).state, "admission") == []
+    assert table(desired(view([FOUR])).state, "admission") == []
