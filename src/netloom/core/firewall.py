@@ -63,6 +63,8 @@ _WORDS: dict[Family, _Words] = {
         publish_if="ip6 daddr != ::1 ",
     ),
 }
+#: kube-proxy's mark of packets whose source it translates itself; flannel leaves them alone, too.
+_UNCLAIMED = "meta mark & 0x00004000 == 0x00000000"
 _PORT = "inet_proto . inet_service"
 _PORTS_ONLY = "meta l4proto { tcp, udp, sctp }"
 
@@ -153,7 +155,7 @@ class _Part:
         rules = []
         if self.nat:
             rules.append(
-                f"{ip} saddr @nat{family} {ip} daddr != @pools{family} "
+                f"{_UNCLAIMED} {ip} saddr @nat{family} {ip} daddr != @pools{family} "
                 f"{ip} daddr != {{ {self.words.keep} }} masquerade fully-random"
             )
         if self.leads:

@@ -75,7 +75,9 @@ def test_only_nat_outgoing_pools_are_masqueraded_and_never_towards_any_pool() ->
     text = firewall.table([network("10.244.0.0/16"), green]).text
     assert "elements = { 10.9.0.0/16, 10.244.0.0/16 }" in text
     assert "\tset nat4 {\n\t\ttype ipv4_addr\n\t\tflags interval\n" in text
-    assert "ip saddr @nat4 ip daddr != @pools4" in text
+    unclaimed = "meta mark & 0x00004000 == 0x00000000"
+    assert f"{unclaimed} ip saddr @nat4 ip daddr != @pools4" in text
+    assert "224.0.0.0/4" in text, "to a multicast group a container speaks with its own address"
     nat = text.split("set nat4")[1].split("}")[0]
     assert "10.9.0.0" not in nat
 
