@@ -130,8 +130,10 @@ class Leases:
 
     def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         state = self.folder / "state"
+        # as installed: a file of ours that was changed just now is compiled once, not at each start
+        around = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         environment: Mapping[str, str] = {
-            **os.environ,
+            **around,
             "NETLOOM_STATE_DIR": str(state),
             "NETLOOM_RUN_DIR": str(state / "run"),
             "NETLOOM_SOCKET": str(state / "run" / "agent.sock"),

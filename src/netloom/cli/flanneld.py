@@ -17,7 +17,6 @@ from typing import NoReturn
 
 from netloom import __version__
 from netloom.cli import flannel_flags as flags
-from netloom.cli.main import explain
 from netloom.cli.settings import load_settings
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import nearest
@@ -39,6 +38,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     try:
         sys.exit(run(list(sys.argv[1:] if args is None else args), dict(os.environ)))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # ours to explain, whatever
+        from netloom.cli.main import explain
+
         sys.exit(explain(error))
 
 
@@ -55,9 +56,9 @@ def run(args: list[str], env: Mapping[str, str], sysconfig: Path = SYSCONFIG) ->
         print(f"flanneld: {note}", file=sys.stderr)
     if password := given.one("etcd-password"):
         os.environ[_PASSWORD] = password
-    from netloom.cli import agent
+    from netloom.cli import foreground
 
-    agent.run(load_settings(settings_of(given, env), env))
+    foreground.run(load_settings(settings_of(given, env), env))
     return 0
 
 
