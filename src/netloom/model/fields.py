@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from netloom.model.errors import InvalidConfig
 
@@ -23,11 +23,16 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return "known: " + ", ".join(names)
 
 
+def _is_object(data: object) -> TypeGuard[Mapping[str, Any]]:
+    """Tell a JSON object; thousands of records are taken apart, and nearly all are plain dicts."""
+    return isinstance(data, dict) or isinstance(data, Mapping)  # noqa: SIM101 - the first is quick
+
+
 class Fields:
     """One JSON object being taken apart; ``where`` is its dotted path for messages."""
 
     def __init__(self, data: object, where: str) -> None:
-        if not isinstance(data, Mapping):
+        if not _is_object(data):
             raise InvalidConfig(
                 f"{where or 'document'}: expected an object with fields, "
                 f"found {type(data).__name__}",
@@ -97,7 +102,7 @@ class Fields:
     def take_map(self, name: str) -> dict[str, Any]:
         """Remove and return an object field; absent means empty."""
         value = self.take(name, {})
-        if not isinstance(value, Mapping):
+        if not _is_object(value):
             raise self._wrong(name, value, "an object with fields")
         return dict(value)
 
