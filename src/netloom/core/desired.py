@@ -16,9 +16,8 @@ from netloom.core.attach.contract import Part, Place, PreparedAttachment
 from netloom.core.attach.table import ATTACHMENTS
 from netloom.core.backends.contract import Prepared, Reach, Side, announces
 from netloom.core.backends.moving import prepare, served
+from netloom.core.bgp import daemon
 from netloom.core.bgp.giving_way import give_way
-from netloom.core.bgp.plan import covers, plan
-from netloom.core.bgp.render import render
 from netloom.core.limits import qdiscs
 from netloom.core.objections import objections, rivals
 from netloom.core.published import loopback_sysctls
@@ -301,30 +300,17 @@ def _orphan(endpoint: Endpoint, draft: _Draft) -> None:
 
 
 def _route_by_daemon(view: View, draft: _Draft, memory: Memory) -> None:
-    """Add the routing daemon with its configuration, and let our routes give way to its own."""
-    pools = {
-        name: tuple(
-            pool.cidr
-            for pool in standing.network.pools
-            if announces(standing.backend, Block(name, pool.cidr, view.host_id))
-        )
-        for name, standing in draft.standing.items()
-    }
-    pools = {name: ranges for name, ranges in pools.items() if ranges}
+    backends = {name: (each.network, each.backend) for name, each in draft.standing.items()}
     claimed = set(view.facts.learned)
-    if pools and view.facts.underlay:  # else nothing can be told: what runs stays (hold)
-        cluster = view.cluster
-        inputs = (pools, cluster.hosts, cluster.blocks, cluster.resources, view.facts.underlay)
+    ranges = daemon.ranges(backends)
+    if ranges and view.facts.underlay:  # else nothing can be told: what runs stays (hold)
+        inputs = (ranges, *daemon.depends_on(view))
         if memory.bgp_inputs != inputs:
-            memory.bird = Bird(render(plan(view, pools)))
+            memory.bird = daemon.bird(view, ranges)
             memory.bgp_inputs = inputs
         assert memory.bird is not None
         draft.state[memory.bird.key] = memory.bird
-        claimed |= {
-            block.cidr
-            for block in cluster.blocks.values()
-            if any(covers(pool, block.cidr) for pool in pools.get(block.network, ()))
-        }
+        claimed |= daemon.blocks(view, ranges)
     give_way(draft.state, claimed)
 
 
