@@ -122,6 +122,16 @@ def test_an_engine_that_setup_installs_starts_neither_now_nor_at_boot(copy: Path
 
 
 @needs_root
+def test_where_another_package_is_missing_no_service_is_touched(copy: Path) -> None:
+    stand_in(copy, "dpkg-query", '[[ ${!#} == tcpdump ]] || echo -n "installed"')
+    for name in ("apt-get", "systemctl", "update-rc.d"):
+        stand_in(copy, name, LOGGED)
+    run(copy, "scripts/setup", "/bin/false")
+    said = (copy / "called").read_text().splitlines()
+    assert {line.split()[0] for line in said} == {"apt-get"}
+
+
+@needs_root
 def test_an_engine_from_elsewhere_is_left_where_it_is(copy: Path) -> None:
     """Debian's package would take the place of docker-ce."""
     stand_in(copy, "dpkg-query", PACKAGES_OF_ENGINE)
