@@ -5,13 +5,15 @@
 #include <endian.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int clients[CLIENTS], loop = -1;
+static int clients[CLIENTS], loop = -1, ending = -1;
 
 static void answer(int client, uint32_t error, size_t length, const int *files, int file_count)
 {
@@ -135,15 +137,33 @@ static void listen_to(int file)
     }
 }
 
+/* End on SIGTERM, but first carry what has reached us, or is about to: a peer may be slow. */
+static void end_quietly(void)
+{
+    for (int waited = 0; waited < LINGER_MS; waited += QUIET_MS) {
+        uint64_t before = counters[SENT] + counters[RECEIVED];
+        poll(NULL, 0, QUIET_MS);
+        if (counters[SENT] + counters[RECEIVED] == before && !waits(udp, 0))
+            break;
+    }
+    _exit(0);
+}
+
 /* Make ready to serve; false, with errno, when it cannot be. */
 bool meet_agent(void)
 {
     for (int i = 0; i < CLIENTS; i++)
         clients[i] = -1;
+    sigset_t end;
+    sigemptyset(&end);
+    sigaddset(&end, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &end, NULL); /* before there are threads, which then have it too */
+    ending = signalfd(-1, &end, SFD_CLOEXEC);
     loop = epoll_create1(EPOLL_CLOEXEC);
-    if (loop < 0)
+    if (loop < 0 || ending < 0)
         return false;
     watch(control);
+    watch(ending);
     return true;
 }
 
@@ -151,11 +171,13 @@ bool meet_agent(void)
 void serve_agent(void)
 {
     for (;;) {
-        struct epoll_event events[1 + CLIENTS];
-        int ready = epoll_wait(loop, events, 1 + CLIENTS, -1);
+        struct epoll_event events[2 + CLIENTS];
+        int ready = epoll_wait(loop, events, 2 + CLIENTS, -1);
         for (int i = 0; i < ready; i++)
             if (events[i].data.fd == control)
                 greet();
+            else if (events[i].data.fd == ending)
+                end_quietly();
             else
                 listen_to(events[i].data.fd);
     }

@@ -35,6 +35,8 @@ NO_HEADER = bytes(10)
 MOST_PEERS = 65536
 MESSAGE_BYTES = 16 + ENTRY.size * MOST_PEERS
 BATCH = 64
+#: An ending proxy carries what is still on its way: until it is quiet, and no longer than this.
+QUIET_S, LINGER_S = 0.05, 0.5
 ICMP_BURST, ICMP_PER_S = 50.0, 1000.0
 #: ICMP messages that may be answered by an error: echo, echo reply, timestamp.
 QUESTIONS = (0, 8, 13)
@@ -158,15 +160,26 @@ class Proxy:
         self.table.replace(generation, answer[16:])
 
     def run(self) -> None:
-        """Carry packets until the device is gone."""
+        """Carry packets until the device is gone, or SIGTERM came and all is quiet."""
         assert self.udp is not None
-        for file in (self.udp.fileno(), self.control.fileno()):
+        bell, ring = os.pipe()
+        os.set_blocking(ring, False)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.set_wakeup_fd(ring)
+        for file in (bell, self.udp.fileno(), self.control.fileno()):
             self.poll.register(file, select.EPOLLIN)
         if self.table.generation:
             self._begin_outbound()
-        while True:
-            for file, _ in self.poll.poll():
-                if file == self.tun:
+        deadline_s = None
+        while deadline_s is None or time.monotonic() < deadline_s:
+            events = self.poll.poll(None if deadline_s is None else QUIET_S)
+            if not events:
+                return
+            for file, _ in events:
+                if file == bell:
+                    self.poll.unregister(bell)
+                    deadline_s = time.monotonic() + LINGER_S
+                elif file == self.tun:
                     self._outbound()
                 elif file == self.udp.fileno():
                     self._inbound()
