@@ -43,6 +43,7 @@ VERBS: dict[str, Verb] = {
     "network": Verb("network", "Show, create, change and delete networks."),
     "host": Verb("host", "Show the hosts, and forget those that are gone."),
     "ipam": Verb("ipam", "Show, check, release and reserve addresses."),
+    "node": Verb("node", "Run this host's agent and look at it, as calicoctl's users do."),
     "get": Verb("resources.get", "Show Calico's resources."),
     "apply": Verb("resources.change", "Make the resources in files true."),
     "create": Verb("resources.change", "Create resources from files."),
