@@ -13,6 +13,7 @@ from netloom.lab.traffic import Pings
 from netloom.lab.waiting import wait_until
 
 from .bgp_lab import (
+    NETWORK,
     bird,
     bird_pid,
     bird_routes,
@@ -26,6 +27,7 @@ from .bgp_lab import (
 )
 
 LabUp = Callable[..., Lab]
+POOL = NETWORK["pools"][0]
 
 
 @pytest.fixture
@@ -183,3 +185,44 @@ def test_a_network_moves_to_bgp_and_back_without_losing_a_packet(lab_up: LabUp, 
             assert not any("metric" in line for line in routes(first)), routes(first)
     assert (there.lost, back.lost) == (0, 0)
     assert not (first.home.directory / "run" / "bird" / "bird.conf").exists()
+
+
+def test_both_families_are_routed_by_one_daemon(lab_up: LabUp) -> None:
+    """Dual stack over IPv4 and IPv6 sessions: both pings arrive after two hops, unchanged."""
+    wanted = document(pools=[POOL, {"cidr": "fd00:10:233::/112", "blockSize": 122}])
+    wanted["segments"][0] = {"name": "lan", "subnets": ["192.168.26.0/24", "fd26::/64"]}
+    for number, host in enumerate(wanted["hosts"]):
+        card = host["interfaces"][0]
+        card["addresses"] = [card.pop("address"), f"fd26::{number + 1}"]
+    lab = lab_up(wanted)
+    first, second, _ = lab.hosts
+    a, b, _ = (host.run(name) for name, host in zip("abc", lab.hosts, strict=True))
+    wait_until(
+        lambda: len(bird_routes(first)) == 3 and len(bird_routes(first, "-6")) == 3,
+        deadline_s=20,
+        what="the routes of both families",
+    )
+    assert sum(" via fd26::" in line for line in bird_routes(first, "-6")) == 2
+    for address in b.addresses:
+        assert ttl_of(a.exec(["ping", "-c1", address])) == 62
+    assert [s["family"] for s in sessions(second)] == [4, 4, 6, 6]
+    with Pings(a, b.addresses[1], 0.005) as there, Pings(b, a.addresses[1], 0.005) as back:
+        kill_bird(lab, first)
+        wait_until(lambda: established(first), deadline_s=20, what="sessions")
+        for backend in ("host-gw", "bgp"):
+            first.exec(["netloom", "network", "set", "calnet1", f"backend={backend}"])
+            wait_until(lambda: settled(lab), deadline_s=40, what=f"the move to {backend}")
+    assert (there.lost, back.lost) == (0, 0)
+    wait_until(lambda: len(bird_routes(first, "-6")) == 3, deadline_s=20, what="BIRD's routes")
+
+
+def test_a_deleted_network_leaves_neither_daemon_nor_route(lab: Lab) -> None:
+    host = lab.hosts[0]
+    for each, name in zip(lab.hosts, "abc", strict=True):
+        each.remove(name)
+    host.exec(["netloom", "network", "delete", "calnet1"])
+    wait_until(
+        lambda: not any(bird_routes(each) for each in lab.hosts), deadline_s=20, what="no routes"
+    )
+    for each in lab.hosts:
+        wait_until(lambda: not _another(each, 0), deadline_s=10, what="no BIRD")  # noqa: B023
