@@ -16,7 +16,8 @@ _VXLAN = {"vni": 4096, "port": 4789, "device": "vxlan.calico"}
 def modes_of(choice: Choice) -> tuple[str, str]:
     """Return (ipipMode, vxlanMode) of a backend; Never twice for one that Calico does not have."""
     if choice.type == "ipip":
-        return ("CrossSubnet" if choice.options.get("crossSubnet") else "Always"), "Never"
+        direct = choice.options.get("crossSubnet") or choice.options.get("mode") == "CrossSubnet"
+        return ("CrossSubnet" if direct else "Always"), "Never"
     if choice.type == "vxlan":
         direct = choice.options.get("directRouting") or choice.options.get("DirectRouting")
         return "Never", ("CrossSubnet" if direct else "Always")
