@@ -68,6 +68,15 @@ def test_deleting_a_route_is_safe_to_repeat(host, add, attempt, wanted):
     assert attempt(Verb.DELETE, wanted) == [None]
 
 
+def test_a_delete_leaves_a_route_of_one_protocol_on_another_link(host, attempt):
+    """Routes into a tunnel are in BIRD's name; BIRD's own route to the block is another."""
+    host.sh("ip link add tun9 up type bridge")
+    host.sh("ip route add 10.244.2.0/24 via 192.168.31.63 dev ens33 proto bird")
+    ours = route("10.244.2.0/24", link="tun9", gateway="192.168.31.63", onlink=True, protocol=12)
+    assert attempt(Verb.DELETE, ours) == [None]
+    assert "10.244.2.0/24" in host.sh("ip route")
+
+
 @EACH
 def test_a_route_of_another_is_a_conflict_and_stays(host, attempt, wanted):
     """The error names the route that stands there and whose it is."""

@@ -12,7 +12,7 @@ from tests.conftest import Netns
 from netloom.kernel import preflight
 from netloom.kernel.rtnetlink import RtKernel
 from netloom.model.errors import Conflict
-from netloom.model.kernel import Address, Ipip, KernelObject, Link, Route, state_of
+from netloom.model.kernel import BIRD_PROTOCOL, Address, Ipip, KernelObject, Link, Route, state_of
 from netloom.reconcile.contracts import Change, Verb
 from netloom.reconcile.delta import Plan, delta
 
@@ -23,6 +23,7 @@ ROUTE = Route(
     "tunl0",
     ipaddress.ip_address("192.168.31.63"),
     onlink=True,
+    protocol=BIRD_PROTOCOL,
 )
 WANTED = state_of(TUNNEL, ADDRESS, ROUTE)
 Settle = Callable[..., Plan]
@@ -82,7 +83,7 @@ def test_to_ask_for_the_device_has_the_kernel_load_its_module_and_makes_it_ours(
     assert (link["ifalias"], link["mtu"]) == ("netloom:blue", 1480)
     assert "UP" in link["flags"]
     assert [address["local"] for address in link["addr_info"]] == ["10.244.5.192"]
-    route = "10.244.7.64/26 via 192.168.31.63 dev tunl0 proto 78 onlink"
+    route = "10.244.7.64/26 via 192.168.31.63 dev tunl0 proto bird onlink"
     assert route in host.sh("ip route").replace(" \n", "\n")
 
 

@@ -82,7 +82,7 @@ def leads(lab: Lab, via: str) -> str:
 @pytest.mark.parametrize(("method", "via"), METHODS)
 def test_the_tunnels_route_shows_which_card_was_taken(lab: Lab, method: str, via: str) -> None:
     choose(lab, method)
-    assert leads(lab, via) == f"{BLOCK} via {via} dev tunl0 proto 78 onlink"
+    assert leads(lab, via) == f"{BLOCK} via {via} dev tunl0 proto bird onlink"
     one, source, two, target = ends(lab)
     back = route(two, next(iter(one.blocks())))
     assert f" via {via[:-2]}71 dev tunl0 " in f"{back} "

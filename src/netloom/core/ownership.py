@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from netloom.model.kernel import (
     ALIAS_PREFIX,
+    BIRD_PROTOCOL,
     IPIP_DEVICE,
     NFT_TABLE,
     ROUTE_PROTOCOL,
@@ -41,7 +42,7 @@ def owns(obj: KernelObject, links: frozenset[str]) -> bool:
     Sysctls are never owned: they are set, not swept.
     """
     if isinstance(obj, Route):
-        return obj.protocol == ROUTE_PROTOCOL
+        return obj.protocol == ROUTE_PROTOCOL or (is_in_birds_name(obj) and obj.link in links)
     if isinstance(obj, Link | Neighbour | Fdb):
         return (obj.name if isinstance(obj, Link) else obj.link) in links
     if isinstance(obj, Qdisc):
@@ -75,6 +76,14 @@ def is_vacant(obj: KernelObject) -> bool:
         and not obj.up
         and obj.ipip == Ipip()
     )
+
+
+def is_in_birds_name(obj: KernelObject) -> bool:
+    """Tell whether ``obj`` is a route of ours, if its device is, that says it is BIRD's.
+
+    Those of Calico's users do. No configuration of ours lets BIRD write into a tunnel.
+    """
+    return isinstance(obj, Route) and obj.protocol == BIRD_PROTOCOL and obj.link == IPIP_DEVICE
 
 
 def outlives_link(obj: KernelObject) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from netloom.core.interface_methods import Chosen, Surroundings, excluded_by
+from netloom.core.ownership import is_in_birds_name
 from netloom.core.selection import parse
 from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
 from netloom.model.errors import InvalidConfig
@@ -81,7 +82,7 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
             each.link for each in candidates if links[each.link].up and not links[each.link].carrier
         ),
         public=selection.public,
-        learned=MappingProxyType(_learned(routes)),
+        learned=MappingProxyType(_learned(r for r in routes if not is_in_birds_name(r))),
         drops=tuple(drops),
     )
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
+from netloom.core.ownership import is_in_birds_name
 from netloom.kernel.admissions import Admissions
 from netloom.kernel.bird.daemon import BIRD_KINDS, BirdDaemon
 from netloom.kernel.events import NetlinkEvents
@@ -109,8 +110,12 @@ class HostKernel:
 
     def _bird_routes(self) -> bool:
         """Tell whether routes of a BIRD stand in the main table."""
-        routes = self._rt.read({"route"})
-        return any(isinstance(r, Route) and r.protocol == BIRD_PROTOCOL for r in routes)
+        return any(
+            isinstance(route, Route)
+            and route.protocol == BIRD_PROTOCOL
+            and not is_in_birds_name(route)
+            for route in self._rt.read({"route"})
+        )
 
     def _our_links(self) -> frozenset[str]:
         """Return our links as last read or written: limits are read after them."""

@@ -60,7 +60,10 @@ def address(verb: Verb, obj: Address, index: int) -> bytes:
 
 
 def route(verb: Verb, obj: Route, index: int, protocol: int | None = None) -> bytes:
-    """Encode a route. DELETE names its protocol, so that it never hits another owner's route."""
+    """Encode a route.
+
+    DELETE names its protocol and its link, so that it never hits another owner's route.
+    """
     family = obj.destination.version
     parts = [
         attribute(wire.RTA_DST, obj.destination.network_address.packed),
@@ -68,14 +71,14 @@ def route(verb: Verb, obj: Route, index: int, protocol: int | None = None) -> by
     ]
     if obj.metric:
         parts.append(number(wire.RTA_PRIORITY, obj.metric))
+    if index:
+        parts.append(number(wire.RTA_OIF, index))
     scope, kind, flags = wire.RT_SCOPE_NOWHERE, 0, 0
     if verb is not Verb.DELETE:
         kind = _TYPE_NUMBERS[obj.type]
         direct = obj.type == "unicast" and obj.gateway is None and family == 4
         scope = wire.RT_SCOPE_LINK if direct else wire.RT_SCOPE_UNIVERSE
         flags = wire.RTNH_F_ONLINK if obj.onlink else 0
-        if index:
-            parts.append(number(wire.RTA_OIF, index))
         if obj.gateway is not None:
             parts.append(attribute(wire.RTA_GATEWAY, obj.gateway.packed))
         if obj.mtu_bytes:

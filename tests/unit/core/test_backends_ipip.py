@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.views import block, facts, host, ip, net, network
 
-from netloom.core import definition
+from netloom.core import definition, underlay
 from netloom.core.backends.contract import Side
 from netloom.core.backends.ipip import IpipBackend, PreparedIpip
+from netloom.core.bgp.giving_way import give_way
+from netloom.core.ownership import owns
 from netloom.model.errors import InvalidConfig
-from netloom.model.kernel import Link, Route, describe, state_of
+from netloom.model.kernel import Bird, Link, Route, describe, state_of
 from netloom.model.view import HostFacts
 from netloom.reconcile.delta import delta
 
@@ -43,7 +47,7 @@ def test_the_device_is_calicos_with_the_first_address_of_the_first_block():
 def test_a_peer_is_a_route_to_the_peer_itself_into_the_tunnel():
     found = prepare().reach(FAR, FAR_BLOCK)
     assert list(found.objects.values()) == [
-        Route(net("10.244.5.192/26"), "tunl0", ip("192.168.30.72"), onlink=True)
+        Route(net("10.244.5.192/26"), "tunl0", ip("192.168.30.72"), onlink=True, protocol=12)
     ]
     assert found.path == "ipip tunl0 to 192.168.30.72"
 
@@ -126,3 +130,31 @@ def test_where_the_tunnel_is_refused_only_what_leans_on_it_waits():
     plan = delta(wanted, {"link": state_of(used)})
     assert not plan
     assert plan.waiting == set(wanted)
+
+
+def test_routes_into_the_tunnel_are_in_birds_name_and_ours_by_their_device():
+    """They read as Calico's users know them. Without our mark on the device they are another's."""
+    (route,) = prepare().reach(FAR, FAR_BLOCK).objects.values()
+    assert owns(route, frozenset({"tunl0"}))
+    assert not owns(route, frozenset())
+    assert not owns(replace(route, link="ens33"), frozenset({"tunl0", "ens33"}))
+
+
+@pytest.mark.parametrize("bird", [{}, state_of(Bird("router id 192.168.30.71;"))])
+@pytest.mark.parametrize("claimed", [(), (net("10.99.0.0/26"),)])
+def test_beside_a_bird_they_are_in_our_own_since_it_deletes_what_it_takes_for_its_own(
+    bird, claimed
+):
+    routes = prepare().reach(FAR, FAR_BLOCK).objects
+    state = {**routes, **bird}
+    give_way(state, claimed)
+    (route,) = (obj for obj in state.values() if isinstance(obj, Route))
+    assert route.protocol == (78 if bird or claimed else 12)
+    assert replace(route, protocol=12) == next(iter(routes.values()))
+
+
+def test_they_are_not_taken_for_what_a_bird_has_learned():
+    route = next(iter(prepare().reach(FAR, FAR_BLOCK).objects.values()))
+    own = Route(net("10.99.0.0/26"), "ens33", ip("192.168.30.72"), protocol=12)
+    found = underlay.facts([Link("ens33", ""), route, own])
+    assert dict(found.learned) == {net("10.99.0.0/26"): ip("192.168.30.72")}

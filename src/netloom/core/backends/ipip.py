@@ -24,6 +24,7 @@ from netloom.model.fields import Fields, nearest
 from netloom.model.host import Block, Host
 from netloom.model.kernel import (
     ALIAS_PREFIX,
+    BIRD_PROTOCOL,
     IPIP_DEVICE,
     Address,
     Ipip,
@@ -96,7 +97,8 @@ class PreparedIpip:
             direct = direct_route(self.underlay, peer, block)
             if direct:
                 return Reach(state_of(direct), f"direct via {direct.gateway} dev {direct.link}")
-        route = Route(block.cidr, IPIP_DEVICE, remote, onlink=True)
+        # In BIRD's name, as users know these routes; core/bgp/giving_way says when not.
+        route = Route(block.cidr, IPIP_DEVICE, remote, onlink=True, protocol=BIRD_PROTOCOL)
         return Reach(state_of(route), f"ipip {IPIP_DEVICE} to {remote}")
 
     def excluded(self, block: Block) -> frozenset[IPAddress]:

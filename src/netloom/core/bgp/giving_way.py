@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from netloom.core.ownership import is_in_birds_name
 from netloom.model.addr import IPNetwork
-from netloom.model.kernel import IPV6_METRIC, KernelObject, Route
+from netloom.model.kernel import IPV6_METRIC, ROUTE_PROTOCOL, Bird, KernelObject, Route
 
 
 def give_way(state: dict[str, KernelObject], claimed: Iterable[IPNetwork]) -> None:
@@ -21,6 +22,9 @@ def give_way(state: dict[str, KernelObject], claimed: Iterable[IPNetwork]) -> No
 
     A block of one address is never BIRD's on the host that holds it: its route is the container's.
     """
+    claimed = tuple(claimed)
+    if claimed or Bird("").key in state:
+        _take_own_name(state)
     for cidr in claimed:
         metric = IPV6_METRIC if cidr.version == 6 else 0
         key = Route(cidr, metric=metric).key
@@ -32,3 +36,15 @@ def give_way(state: dict[str, KernelObject], claimed: Iterable[IPNetwork]) -> No
         del state[key]
         behind = replace(route, metric=metric + 1)
         state[behind.key] = behind
+
+
+def _take_own_name(state: dict[str, KernelObject]) -> None:
+    """Have our routes into tunnels say that they are ours: beside a BIRD they must not say "bird".
+
+    It deletes, at its next scan, every route of its protocol that is not its own, of whatever
+    metric and device (tried with 2.0.12).
+    """
+    for key, route in state.items():
+        if is_in_birds_name(route):
+            assert isinstance(route, Route)
+            state[key] = replace(route, protocol=ROUTE_PROTOCOL)
