@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Calico's way: no bridge, a /32 in the container, blocks of /26 on demand.
+# Calico's way: no bridge, a /32 in the container, blocks of /26 on demand, told by BGP.
 set -euo pipefail
 PATH="$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH"
 export NETLOOM_LAB=${NETLOOM_LAB:-example}
@@ -16,7 +16,9 @@ netloom lab exec h1/a -- ip route
 netloom lab exec h1/a -- ip neighbour
 
 say "On the host: a route for each container, one for each block of the others"
-netloom lab exec h1 -- ip route show proto 78
+# BGP sessions take a second or two to come up.
+netloom lab exec h1 -- timeout 20 sh -c 'until ip route | grep -q "via .* proto bird"; do sleep 0.1; done'
+netloom lab exec h1 -- ip route
 netloom lab exec h1 -- ip -brief link show type veth
 
 say "Who reaches whom"

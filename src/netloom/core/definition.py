@@ -26,7 +26,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "pools": [{"cidr": "192.168.0.0/16", "blockSize": 26}],
         "addressing": {"mode": "on-demand", "maxBlocksPerHost": 20},
         "attachment": {"type": "routed"},
-        "backend": {"type": "vxlan", "vni": 4096, "port": 4789, "device": "vxlan.calico"},
+        "backend": {"type": "bgp"},
     },
 }
 

@@ -31,7 +31,7 @@ def test_the_calico_preset_is_what_calicos_users_have():
     (pool,) = parsed.pools
     assert (str(pool.cidr), pool.block_size) == ("192.168.0.0/16", 26)
     assert (parsed.addressing.mode, parsed.attachment.type) == ("on-demand", "routed")
-    assert dict(parsed.backend.options) == {"vni": 4096, "port": 4789, "device": "vxlan.calico"}
+    assert (parsed.backend.type, dict(parsed.backend.options)) == ("bgp", {})
 
 
 def test_both_presets_can_stand_on_one_host():
