@@ -86,6 +86,11 @@ class Leases:
         """Where etcd is, for the host."""
         return f"{_ETCD}:2379"
 
+    @property
+    def log(self) -> Path:
+        """What the measured programs say."""
+        return self.folder / "log"
+
     def fill(self) -> None:
         """Write configuration, leases and, beside them, the same in our own layout."""
         definition = parse(
@@ -140,7 +145,7 @@ class Leases:
             "NETLOOM_HOST_ID": "bench",
             "NETLOOM_HOST_NAME": "bench",
         }
-        with (self.folder / "log").open("ab") as log:
+        with self.log.open("ab") as log:
             enter = ["nsenter", f"--net={namespaces.path(self.netns)}"]
             return subprocess.Popen([*enter, *command], env=environment, stderr=log, stdout=log)
 

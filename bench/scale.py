@@ -25,6 +25,7 @@ from bench.notices import Notices
 from netloom.kernel import wire
 from netloom.lab.waiting import wait_until
 from netloom.model.datastore import Delete, Transaction
+from netloom.model.errors import Unavailable
 
 RUNS = 5
 JOINS = 8  # in each run
@@ -91,9 +92,19 @@ def _run(made: Leases, start: Start, samples: Samples, *, joins: bool) -> None:
             resident, share = _memory_mib(process.pid)
             samples.resident.append(resident)
             samples.share.append(share)
+        except (TimeoutError, Unavailable):
+            _say_why(made, process)
+            raise
         finally:
             process.terminate()
             process.wait(_END_S)
+
+
+def _say_why(made: Leases, process: subprocess.Popen[bytes]) -> None:
+    """Show the end of a program's log: it did not do what was waited for."""
+    code = process.poll()
+    state = "it runs" if code is None else f"it ended with {code}"
+    print(f"  {process.args!r}: {state}; its last words:\n{made.log.read_text()[-1500:]}")
 
 
 def _settle(made: Leases, process: subprocess.Popen[bytes]) -> None:
