@@ -17,8 +17,8 @@
  * Three threads: one waits in a read of the device, one in a receive, and the first one listens to
  * the agent. So a single packet costs two system calls and one wake-up.
  *
- * On SIGTERM it first carries what has reached it, and ends when nothing more comes, or after half a
- * second.
+ * On SIGTERM it first carries what has reached it, and ends when nothing more comes, or after half
+ * a second.
  *
  * opening.c has the descriptors, table.c the peers, outbound.c and batch.c one direction, inbound.c
  * the other, icmp.c the errors, agent.c the control socket.
