@@ -18,6 +18,8 @@ from netloom.model.fields import Fields
 
 API_VERSION = "projectcalico.org/v3"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+#: Hosts call themselves what they like; a Node is called as its host is, and `node.NAME` too.
+_HOSTS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 _KIND = re.compile(r"[A-Z][A-Za-z]{1,62}")
 _LABEL = re.compile(r"[A-Za-z0-9_./-]{1,253}")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -64,7 +66,7 @@ class Resource:
         meta = Fields(fields.take_map("metadata"), fields.path("metadata"))
         resource = cls(
             kind,
-            parse_resource_name(meta.take_required("name"), meta.path("name")),
+            _name(kind, meta.take_required("name"), meta.path("name")),
             MappingProxyType(fields.take_map("spec")),
             _namespace(meta),
             _texts(meta, "labels"),
@@ -109,6 +111,13 @@ def parse_resource_name(text: object, where: str) -> str:
             hint="use lower-case letters, digits, '-' and '.', e.g. rack1-tor",
         )
     return text
+
+
+def _name(kind: str, text: object, where: str) -> str:
+    of_host = kind == "Node" or str(text).startswith("node.")
+    if of_host and isinstance(text, str) and _HOSTS.fullmatch(text):
+        return text
+    return parse_resource_name(text, where)
 
 
 def _namespace(meta: Fields) -> str:

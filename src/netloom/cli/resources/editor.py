@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from netloom.cli.cluster import ClusterStore
+from netloom.cli.cluster import MAX_OPERATIONS, ClusterStore
 from netloom.cli.resources.files import Document
 from netloom.core.resources.contract import Kind, Operation
 from netloom.model.datastore import Batch, Entry, Event, Put
-from netloom.model.errors import Conflict, InvalidConfig
+from netloom.model.errors import Conflict, InvalidConfig, NetloomError
 from netloom.model.resource import Resource
 from netloom.reconcile import cluster as fold
 
@@ -68,11 +68,23 @@ class Editor:
         self.changed.append(known)
 
     def commit(self) -> None:
-        """Write all changes at once. Raises Conflict when somebody was quicker."""
+        """Write all changes at once. Raises Conflict when somebody was quicker.
+
+        More than a store takes at once go one part after the other; who is interrupted is told how
+        many were written, and can do it all again.
+        """
         operations = list(self._operations.values())
-        if operations:
-            touched = sorted(self._seen | set(self._operations))
-            self.store.commit(operations, self.store.unchanged(*touched))
+        looked_at = sorted(self._seen - self._operations.keys())
+        for start in range(0, len(operations), MAX_OPERATIONS):
+            part = operations[start : start + MAX_OPERATIONS]
+            touched = [*(each.key for each in part), *(looked_at if not start else ())]
+            try:
+                self.store.commit(part, self.store.unchanged(*touched))
+            except NetloomError as error:
+                if start:
+                    left = f"{len(operations) - start} of {len(operations)} changes were not made"
+                    error.args = (f"{left}: {error}",)
+                raise
 
     def _known(self, document: Document) -> Resource | None:
         resource = document.resource

@@ -1,24 +1,21 @@
 """Resources from files, as users write them: several documents, lists, and errors with their line.
 
-The YAML is that of Kubernetes' tools: ``12:34`` and dates are texts, only true and false are flags.
+``notation`` reads the text; here it becomes resources.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from netloom.cli.resources import notation
 from netloom.core.resources.contract import Kind
-from netloom.core.resources.table import KINDS, kind_called
+from netloom.core.resources.table import kind_named
 from netloom.core.resources.v1 import modern
 from netloom.model.errors import InvalidConfig
-from netloom.model.fields import Fields, nearest
+from netloom.model.fields import Fields
 from netloom.model.resource import API_VERSION, Resource
 
 #: What a folder's files are read by.
@@ -45,33 +42,18 @@ class Document:
         return _located(error, self.place, self.lines)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's idea of what is a number, a flag or a text, as Kubernetes' tools have it."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    sign: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag.rpartition(":")[2] not in ("timestamp", "int", "bool")
-    ]
-    for sign, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int",
-    re.compile(r"(?:[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+)$"),
-    list("-+0123456789"),
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-
 def read(
     filenames: Sequence[str], *, namespace: str = "", recursive: bool = False
 ) -> list[Document]:
     """Read all documents of files, folders and, for ``-``, standard input. Raises InvalidConfig."""
     documents = []
+    if list(filenames).count("-") > 1:
+        raise InvalidConfig(
+            "filename: standard input can be read only once",
+            field="filename",
+            value=list(filenames),
+            hint="say -f - once",
+        )
     for filename in filenames:
         for place, text in _texts(filename, recursive):
             documents += list(parse(text, place, namespace))
@@ -87,22 +69,8 @@ def read(
 
 def parse(text: str, place: str, namespace: str = "") -> Iterator[Document]:
     """Yield the documents in ``text``; a list's items are documents. Raises InvalidConfig."""
-    loader = _Loader(text)
-    try:
-        while loader.check_node():
-            node = loader.get_node()
-            data = loader.construct_document(node)
-            lines = dict(_lines(node))
-            if data is not None:
-                yield from _documents(data, place, lines, namespace)
-    except yaml.YAMLError as error:
-        raise InvalidConfig(f"{place}: {error}", field="filename", value=place) from None
-    except RecursionError:
-        raise InvalidConfig(
-            f"{place}: it is nested too deeply", field="filename", value=place
-        ) from None
-    finally:
-        loader.dispose()
+    for data, lines in notation.load(text, place):
+        yield from _documents(data, place, lines, namespace)
 
 
 def document(data: object, place: str, lines: Mapping[str, int], namespace: str = "") -> Document:
@@ -120,14 +88,7 @@ def document(data: object, place: str, lines: Mapping[str, int], namespace: str 
                 value=version,
                 hint=f"write {API_VERSION}",
             )
-        if kind not in KINDS:
-            raise InvalidConfig(
-                f"kind: there is no kind of resource called {kind!r}",
-                field="kind",
-                value=kind,
-                hint=nearest(str(kind), KINDS),
-            )
-        known = kind_called(str(kind))
+        known = kind_named(kind)
         resource = Resource.parse(data)
         if known.namespaced and not resource.namespace:
             resource = replace(resource, namespace=namespace or DEFAULT_NAMESPACE)
@@ -146,33 +107,42 @@ def _documents(
         items = ((item, f"items[{i}].") for i, item in enumerate(data["items"]))
     elif isinstance(data, list):
         items = ((item, f"[{i}].") for i, item in enumerate(data))
+    own = _by_item(lines)
     for item, prefix in items:
-        own = {
-            path.removeprefix(prefix): line
-            for path, line in lines.items()
-            if path.startswith(prefix) or path + "." == prefix
-        }
-        if prefix:
-            own[""] = lines.get(prefix.rstrip("."), 0)
-        yield document(item, place, own, namespace)
+        mine = own.get(prefix, {}) if prefix else lines
+        yield document(item, place, mine, namespace)
+
+
+def _by_item(lines: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Part lines by the item of a list that they are of: ``items[0].spec`` -> ``items[0].``."""
+    parted: dict[str, dict[str, int]] = {}
+    for path, line in lines.items():
+        head, closed, rest = path.partition("]")
+        if closed and head.startswith(("items[", "[")):
+            parted.setdefault(f"{head}].", {})[rest.removeprefix(".")] = line
+    return parted
 
 
 def _texts(filename: str, recursive: bool) -> Iterator[tuple[str, str]]:
-    if filename == "-":
-        yield "standard input", sys.stdin.read()
-        return
     path = Path(filename)
     try:
-        if path.is_dir():
+        if filename == "-":
+            yield "standard input", sys.stdin.read()
+        elif path.is_dir():
             found = path.rglob("*") if recursive else path.iterdir()
             for each in sorted(found):
-                if each.suffix in SUFFIXES:
+                if each.suffix in SUFFIXES and each.is_file():
                     yield str(each), each.read_text(encoding="utf-8")
         else:
             yield filename, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InvalidConfig(f"{filename}: {reason}", field="filename", value=filename) from None
+        if isinstance(error, OSError):
+            place, reason, hint = error.filename or filename, error.strerror, "see what is there"
+        else:
+            place, reason, hint = filename, f"is not UTF-8: {error}", "save it as UTF-8"
+        raise InvalidConfig(
+            f"{place}: {reason}", field="filename", value=filename, hint=hint
+        ) from None
 
 
 def _asked_version(value: object) -> int:
@@ -186,19 +156,6 @@ def _asked_version(value: object) -> int:
         value=value,
         hint="leave it out, or keep what `netloom get -o yaml` printed",
     )
-
-
-def _lines(node: Any, path: str = "") -> Iterator[tuple[str, int]]:
-    yield path, node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                inner = f"{path}.{key.value}" if path else str(key.value)
-                yield from _lines(value, inner)
-                yield inner, key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield from _lines(item, f"{path}[{index}]")
 
 
 def _located(error: InvalidConfig, place: str, lines: Mapping[str, int]) -> InvalidConfig:

@@ -40,7 +40,9 @@ def rendered(form: str, resources: Sequence[Resource], picture: Picture, *, whol
         data: Any = documents[0] if whole and len(documents) == 1 else _list(resources, documents)
         if form == "json":
             return json.dumps(data, indent=2)
-        return str(yaml.safe_dump(data, sort_keys=False, width=1 << 16)).rstrip("\n")
+        return str(yaml.safe_dump(data, sort_keys=False, width=1 << 16, allow_unicode=True)).rstrip(
+            "\n"
+        )
     tables = []
     for kind, group in groupby(resources, key=lambda resource: resource.kind):
         chosen = _chosen(form, kind)

@@ -253,7 +253,7 @@ def _advertised(fields: Fields, names: Mapping[str, tuple[int, ...]]) -> list[Ad
         communities = []
         for j, word in enumerate(each.take_list("communities")):
             where = each.path(f"communities[{j}]")
-            if word in names:
+            if isinstance(word, str) and word in names:
                 communities.append(names[word])
             elif isinstance(word, str) and ":" in word:
                 communities.append(parse_community(word, where))

@@ -34,6 +34,7 @@ DEFAULT_NETWORK = "calico"
 _BLOCK_SIZES = {4: 26, 6: 122}
 _LIMITS = {4: (20, 32), 6: (116, 128)}
 _UNUSED = ("namespaceSelector", "allowedUses")
+_USES = ("Workload", "Tunnel", "LoadBalancer")
 
 
 class Asked(NamedTuple):
@@ -53,9 +54,12 @@ def check(resource: Resource) -> tuple[str, ...]:
     """Check an IPPool on its own; return what has no effect here."""
     _read(resource)
     fields = Fields(resource.spec, "spec")
-    uses = fields.take("allowedUses")
+    uses = fields.take_list("allowedUses")
+    for i, use in enumerate(uses):
+        name = f"allowedUses[{i}]"
+        take_word(Fields({name: use}, fields.where), name, _USES)
     ignored = take_unused(fields, ("namespaceSelector",))
-    return ignored if uses in (None, [], ["Workload", "Tunnel"]) else (*ignored, "spec.allowedUses")
+    return ignored if not uses or "Workload" in uses else (*ignored, "spec.allowedUses")
 
 
 class Pools:
@@ -112,7 +116,8 @@ class Pools:
                 hint="set disabled: true and wait until they have gone: "
                 "`netloom ipam show --show-blocks`",
             )
-        return (*_blocks_away(picture, found), *_pool_away(picture, found))
+        # The pool first: where it takes several transactions, nobody claims what was just deleted.
+        return (*_pool_away(picture, found), *_blocks_away(picture, found))
 
 
 def _read(resource: Resource) -> Asked:

@@ -49,15 +49,46 @@ KINDS: dict[str, Kind] = {
     )
 }
 
+_POLICY = "rules of policy are not there yet: all containers of a network may talk to each other"
+_OWN = "addresses are looked at with `netloom ipam show --show-blocks` and `--ip`"
+#: Kinds of Calico's that are no resources here, and what to do instead.
+_WHY_NOT = {
+    "NetworkPolicy": _POLICY,
+    "GlobalNetworkPolicy": _POLICY,
+    "StagedNetworkPolicy": _POLICY,
+    "StagedGlobalNetworkPolicy": _POLICY,
+    "StagedKubernetesNetworkPolicy": _POLICY,
+    "Tier": _POLICY,
+    "IPAMBlock": _OWN,
+    "IPAMHandle": _OWN,
+    "BlockAffinity": _OWN,
+    "KubeControllersConfiguration": "there are no such controllers: agents do it themselves",
+    "CalicoNodeStatus": "a host's sessions and routes are shown by `netloom node status` there",
+}
+
 
 def kind_called(word: str) -> Kind:
     """Return the kind that a person calls ``word``. Raises InvalidConfig with the nearest name."""
     for kind in KINDS.values():
         if kind.called(word):
             return kind
-    raise InvalidConfig(
-        f"kind: there is no kind of resource called {word!r}",
+    raise _unknown(word)
+
+
+def kind_named(name: object) -> Kind:
+    """Return the kind that a document names. Raises InvalidConfig with the nearest name."""
+    if isinstance(name, str) and name in KINDS:
+        return KINDS[name]
+    raise _unknown(name)
+
+
+def _unknown(name: object) -> InvalidConfig:
+    known = {each.lower(): why for each, why in _WHY_NOT.items()}
+    word = str(name).lower()
+    hint = known.get(word) or known.get(word.removesuffix("s")) or known.get(word[:-3] + "y")
+    return InvalidConfig(
+        f"kind: there is no kind of resource called {name!r}",
         field="kind",
-        value=word,
-        hint=nearest(word, KINDS),
+        value=name,
+        hint=hint or nearest(str(name), KINDS),
     )

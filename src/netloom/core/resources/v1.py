@@ -22,7 +22,7 @@ def modern(data: Mapping[str, Any]) -> dict[str, Any]:
     fields = Fields(data, "")
     fields.take("apiVersion")
     kind = fields.take_required("kind")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise InvalidConfig(
             f"kind: v1 has no kind {kind!r} that is known here",
             field="kind",
