@@ -188,3 +188,20 @@ def test_our_routes_stand_one_metric_behind_where_bird_may_write() -> None:
         net("fd00::/122"): 1025,
         net("10.233.3.7/32"): 0,
     }
+
+
+def test_of_a_divided_network_only_the_pools_with_bgp_are_the_daemons() -> None:
+    divided = {"type": "per-pool", "default": "vxlan", "pools": {str(POOL): "bgp"}}
+    other = {"cidr": "10.240.0.0/16", "blockSize": 26}
+    seen = view(
+        [network("blue", BLUE, other, backend=divided, attachment="routed")],
+        [host("h1", "192.168.31.62"), host("h2", "192.168.31.63")],
+        [block("10.233.1.0/26", "h1"), block("10.240.1.0/26", "h1")],
+    )
+    state = desired(seen).state
+    bird = state["bird"]
+    assert isinstance(bird, Bird)
+    assert "10.233.1.0/26" in bird.config
+    assert "10.240" not in bird.config
+    assert "route 10.240.1.0/26" in state
+    assert "route 10.233.1.0/26" not in state
