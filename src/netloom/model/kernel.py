@@ -21,12 +21,16 @@ from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
 
 #: Routes that are ours carry this protocol number (`ip route show proto 78`).
 ROUTE_PROTOCOL = 78
-#: Routes that BIRD wrote (rtnetlink.h, RTPROT_BIRD): they are BIRD's alone.
+#: Routes that BIRD wrote (rtnetlink.h, RTPROT_BIRD): they are BIRD's alone, but for those into a
+#: tunnel of ours (core/ownership).
 BIRD_PROTOCOL = 12
 #: Links that are ours have an alias that begins so; the network's name follows.
 ALIAS_PREFIX = "netloom:"
 #: The device that module ipip itself makes in every namespace, and that nobody can delete.
 IPIP_DEVICE = "tunl0"
+#: The group of devices behind which containers are: they have to send by their own addresses.
+#: A group and not a name, so that the rule about it is one, and never meets a device of others.
+CONTAINER_GROUP = 78
 #: The one nftables table that is ours, family inet.
 NFT_TABLE = "netloom"
 #: The chain that is ours in iptables' filter tables, where those would drop our traffic.
@@ -131,6 +135,7 @@ class Link(_Keyed):
     up: bool | None = True
     master: str | None = None
     hairpin: bool | None = None
+    group: int | None = None
     vxlan: Vxlan | None = None
     ipip: Ipip | None = None
     peer: Peer | None = field(default=None, compare=False)
@@ -397,6 +402,8 @@ def _describe_link(link: Link) -> str:
         words.append(f"address {link.mac}")
     if link.mtu_bytes:
         words.append(f"mtu {link.mtu_bytes}")
+    if link.group:
+        words.append(f"group {link.group}")
     if link.master:
         words.append(f"master {link.master}")
     if link.up is not None:
