@@ -183,6 +183,19 @@ def _refuse_untold(network: Network) -> None:
             value=[str(pool.cidr) for pool in network.pools],
             hint="give one pool of each family, or make a network under another name",
         )
+    for index, pool in enumerate(network.pools):
+        for name, told in (
+            ("disabled", pool.disabled),
+            ("nodeSelector", pool.node_selector is not None),
+            ("assignmentMode", pool.manual),
+            ("disableBGPExport", pool.unexported),
+        ):
+            if told:
+                raise InvalidConfig(
+                    f"pools[{index}].{name}: it has no place in flannel's configuration",
+                    field=f"pools[{index}].{name}",
+                    hint="leave it out, or make a network under another name",
+                )
     if network.backend.type not in _OPTIONS:
         raise InvalidConfig(
             f"backend.type: {network.backend.type!r} is no backend of flannel's",
