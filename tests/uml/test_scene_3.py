@@ -6,13 +6,12 @@ taken. Real agents, containers attached through the CNI executable, the real mod
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
 import pytest
 
-from netloom.lab import record
-from netloom.lab.agents import Home
 from netloom.lab.documents import load_document
 from netloom.lab.host import LabContainer, LabHost
 from netloom.lab.lab import Lab
@@ -23,13 +22,17 @@ from netloom.lab.wire import Capture
 BLOCK = "10.244.5.192/26"
 TUNNEL_ADDRESS = "10.244.5.192"
 
-#: What a host's setting ``interface`` says, on both hosts alike, and by which address vms71 then
-#: reaches vms72's block. A way of choosing is one line.
+#: Calico's methods, given to both hosts alike, and by which address vms71 then reaches vms72's
+#: block. A way of choosing is one line.
 METHODS = [
-    ("interface=ens33;interface=eth0", "192.168.30.72"),
-    ("interface=ens32;interface=eth1", "192.168.26.72"),
+    ("interface=ens33,eth0", "192.168.30.72"),
+    ("interface=ens32,eth1", "192.168.26.72"),
+    ("skip-interface=eth1,ens32", "192.168.30.72"),
+    ("cidr=192.168.26.0/24", "192.168.26.72"),
     ("can-reach=192.168.30.1", "192.168.30.72"),
 ]
+#: What says it on a Node; the variable IP_AUTODETECTION_METHOD says the same for one agent.
+ANNOTATION = "netloom/ip-autodetection-method"
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +64,11 @@ def route(host: LabHost, block: str) -> str:
     return host.exec(["ip", "route", "show", block]).strip()
 
 
-def choose(lab: Lab, method: str) -> None:
-    """Set how both hosts choose their card."""
+def choose(lab: Lab, method: str | None) -> None:
+    """Tell both hosts how to choose their card, by one patch each, as an operator would."""
     for host in lab.hosts:
-        settings = Home(lab.name, host.name).directory / "netloom.yaml"
-        record.write_json(settings, {"interface": method} if method else {})
-        lab.fault(host.name, "restart-agent")
+        patch = json.dumps({"metadata": {"annotations": {ANNOTATION: method}}})
+        host.exec(["netloom", "patch", "node", host.name, "-p", patch])
 
 
 def leads(lab: Lab, via: str) -> str:
@@ -89,9 +91,9 @@ def test_the_tunnels_route_shows_which_card_was_taken(lab: Lab, method: str, via
     assert source.pings(target.address, count=3)
 
 
-def test_without_a_setting_the_choice_is_told_with_its_reason(lab: Lab) -> None:
-    """First found is the default route's card, on both hosts, at every start."""
-    choose(lab, "")
+def test_without_a_method_the_choice_is_told_with_its_reason(lab: Lab) -> None:
+    """First found is the default route's card, on both hosts."""
+    choose(lab, None)
     leads(lab, "192.168.26.72")
     for host in lab.hosts:
         assert "the default route's" in host.status()["underlay_reason"]
