@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 
-from bench import change, cni, datapath, scale, start
+from bench import bgp, change, cni, datapath, scale, start
 
 _PARTS = {
     "datapath": datapath.main,
@@ -13,6 +13,7 @@ _PARTS = {
     "start": start.main,
     "scale": scale.main,
     "change": change.main,
+    "bgp": bgp.main,
 }
 
 
