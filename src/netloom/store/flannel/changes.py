@@ -18,9 +18,11 @@ from netloom.model.host import Block, Host
 from netloom.model.network import Network
 from netloom.model.pool import Pool
 from netloom.store.flannel.config import FlannelConfig, render
+from netloom.store.flannel.held import Held, Holder
 from netloom.store.flannel.holding import Holding, backend_note
 from netloom.store.flannel.lease import render_key
-from netloom.store.flannel.picture import GUEST, Held, Holder, Picture
+from netloom.store.flannel.picture import Picture
+from netloom.store.flannel.records import GUEST
 
 Operation = Put | Delete
 

@@ -24,9 +24,10 @@ from netloom.model.errors import InvalidConfig, NetloomError
 from netloom.model.host import Host
 from netloom.model.network import Choice, Network
 from netloom.store.flannel.document import encode
+from netloom.store.flannel.held import Held, Holder
 from netloom.store.flannel.layout import Format
 from netloom.store.flannel.lease import Lease, of_host
-from netloom.store.flannel.picture import Held, Holder, Picture
+from netloom.store.flannel.picture import Picture
 
 _log = logging.getLogger(__name__)
 #: A lease is renewed when this part of its life is over, or an hour.
