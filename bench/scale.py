@@ -126,16 +126,17 @@ def _settle(made: Leases, process: subprocess.Popen[bytes]) -> None:
 
 
 def _joins(made: Leases, notices: Notices, samples: Samples) -> None:
-    """Let one more host join, and leave, again and again: from the commit's answer to its route.
+    """Let one more host join, and leave, again and again: from sending the commit to its route.
 
-    A program that is quick can have the route there before the answer has been read: that is 0.
+    Not from the commit's answer: a program that is quick has the route there before it.
     flannel's daemon takes the first of the changes that reach it together and drops the others
     (v0.20.2, subnet/etcd/registry.go, watchSubnets): a join that it never heard of is counted.
     """
     for number in range(made.size, made.size + JOINS):
         destination = block(number).network_address.packed
-        made.store.commit(Transaction([made.put(number)]))
+        join = Transaction([made.put(number)])
         began = time.perf_counter()
+        made.store.commit(join)
         try:
             there = notices.wait(wire.RTM_NEWROUTE, destination, _MISSED_S)
         except TimeoutError:
