@@ -1,5 +1,4 @@
-"""Resources in a real etcd: in our own keys and beside flannel's, more of them than one
-transaction takes, and two people at once."""
+"""Resources in a real etcd, in our own keys and beside flannel's: many, and two people at once."""
 
 from __future__ import annotations
 
@@ -58,7 +57,7 @@ def names(said: tuple[int, str, str]) -> list[str]:
 
 
 def test_more_resources_than_a_transaction_takes_are_written_and_deleted(verb: Verb) -> None:
-    """etcd takes 128 operations at once by default."""
+    """A member takes 128 operations at once by default."""
     sets = [
         f"{HEAD}GlobalNetworkSet\nmetadata: {{name: s{n}}}\nspec: {{nets: [10.0.0.0/8]}}\n"
         for n in range(300)

@@ -17,6 +17,7 @@ from netloom.agent.engine import Engine
 from netloom.core.attach.table import ATTACHMENTS
 from netloom.core.desired import Desired, Standing
 from netloom.core.ipam.blocks import block_limit
+from netloom.core.ipam.configured import limited
 from netloom.core.ipam.reserved import reserved
 from netloom.core.ipam.supply import NeedBlock, Supply
 from netloom.core.published import refuse_taken_ports
@@ -246,7 +247,8 @@ class AttachmentService:
         own = self._around.host_id
         excluded = {block.cidr: standing.excluded(block) for block in blocks}
         labels = labels_of(cluster, cluster.hosts.get(own) or Host(own, own))
-        return Supply(network, own, blocks, excluded, reserved(cluster, network), labels)
+        limits = limited(cluster, network)
+        return Supply(limits, own, blocks, excluded, reserved(cluster, network), labels)
 
     def _result(self, endpoint: Endpoint, turn: Turn) -> Attached:
         part = turn.desired.parts.get(endpoint.handle)

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from netloom.core.backends.table import BACKENDS
 from netloom.core.desired import Desired
 from netloom.core.moving import finished
+from netloom.core.resources.node import labels_of
 from netloom.model.datastore import Compare, Put, Store, Transaction
 from netloom.model.errors import Conflict
 from netloom.model.host import Block, Host
@@ -171,6 +172,8 @@ class Registration:
     ) -> list[Problem]:
         """Hold the blocks that this host needs, or says that it holds."""
         problems = []
+        own_host = cluster.hosts.get(self.host_id) or Host(self.host_id, self.host_name)
+        labels = labels_of(cluster, own_host)
         for network in cluster.networks.values():
             own = [
                 block
@@ -181,6 +184,7 @@ class Registration:
                 own,
                 {b.cidr for b in own if block_key(network.name, b.cidr) in cluster.standing},
                 tuple(block.cidr for block in remembered if block.network == network.name),
+                labels,
             )
             try:
                 got = claims.hold_blocks(store, network, self.host_id, held)

@@ -22,8 +22,9 @@ names them all, and it is told (``keys.joins_key``) to whoever is about to take 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from netloom.core.ipam.blocks import (
     Preference,
@@ -36,10 +37,9 @@ from netloom.core.ipam.supply import NeedBlock
 from netloom.model.addr import IPNetwork
 from netloom.model.datastore import Compare, Delete, Entry, Put, Store, Transaction
 from netloom.model.errors import Conflict, Exhausted, InvalidConfig, NetloomError, Unavailable
-from netloom.model.host import Block, Reservation
+from netloom.model.host import Block
 from netloom.model.keys import (
     BLOCKS,
-    RESERVATIONS,
     block_key,
     joins_key,
     network_key,
@@ -48,6 +48,7 @@ from netloom.model.keys import (
 from netloom.model.network import Network
 from netloom.model.pool import Pool
 from netloom.reconcile.claim_refusals import limit_reached, pool_exhausted
+from netloom.reconcile.withheld import reserved
 
 #: Lost races in a row after which a claim gives up for now. Each one means that another host
 #: got on, so that this is reached only when something writes the same keys in a loop.
@@ -154,11 +155,13 @@ class Held:
 
     ``blocks`` may be pending. Those in ``forgotten`` only a former store named: this one was
     restored, or is another. ``hints`` are blocks that the host held before, tried first.
+    ``labels`` are the host's: from a pool that is not open to them nothing new is claimed.
     """
 
     blocks: Collection[Block] = ()
     forgotten: Collection[IPNetwork] = ()
     hints: tuple[IPNetwork, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def hold_blocks(
@@ -167,9 +170,9 @@ def hold_blocks(
     """Do what a host owes a network now; return the blocks that it got thereby, by address.
 
     It finishes what an earlier run began, puts back what a restored store has forgotten, since
-    containers live there, and in ``host-block`` mode claims a block of each pool that it holds none
-    of. Asks the store nothing when nothing is due. Idempotent. Raises as :func:`claim` does, a
-    Conflict after it has done what it can for the other blocks.
+    containers live there, and in ``host-block`` mode claims a block of each pool that is open to it
+    and that it holds none of. Asks the store nothing when nothing is due. Idempotent. Raises as
+    :func:`claim` does, a Conflict after it has done what it can for the other blocks.
     """
     if not all(block.confirmed for block in held.blocks):
         settle(store, network, host_id)  # a run that died left it pending
@@ -194,7 +197,7 @@ def _due(network: Network, host_id: str, held: Held) -> Iterator[Search]:
     if network.addressing.mode != "host-block":
         return
     for pool in network.pools:
-        if not any(overlap(cidr, pool.cidr) for cidr in own):
+        if pool.open_to(held.labels) and not any(overlap(cidr, pool.cidr) for cidr in own):
             yield Search(network, pool, host_id, hints=held.hints)
 
 
@@ -318,7 +321,7 @@ def _choose(
     chosen = next_block(
         search.pool,
         [each.cidr for each in claims],
-        _reserved(store, search.network.name),
+        reserved(store, search.network),
         Preference(
             search.host_id,
             tidy=search.network.addressing.mode == "host-block",
@@ -341,16 +344,6 @@ def _only(claims: list[Claim], search: Search, wanted: IPNetwork) -> IPNetwork:
                 "netloom ipam show --show-blocks",
             )
     return wanted
-
-
-def _reserved(store: Store, network: str) -> list[IPNetwork]:
-    reserved = []
-    for entry in store.list(f"{RESERVATIONS}{network}/").entries:
-        try:
-            reserved.append(Reservation.parse(json.loads(entry.value), entry.key).cidr)
-        except (ValueError, NetloomError):
-            continue  # the view reports it
-    return reserved
 
 
 def _write(store: Store, each: Claim, operation: Put | Delete) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.views import block, ip, net
+from tests.unit.views import block, ip, net, network
 
+from netloom.core.ipam.configured import limited
 from netloom.core.ipam.ledger import Ledger
 from netloom.core.ipam.reserved import reserved
 from netloom.core.ipam.supply import NeedBlock, Supply, pick
@@ -110,3 +112,68 @@ def test_an_ipreservation_is_checked() -> None:
     assert KINDS["IPReservation"].check(reservation("10.0.0.0/8", "fd00::1")) == ()
     with pytest.raises(InvalidConfig, match=r"spec\.reservedCIDRs\[1\]"):
         KINDS["IPReservation"].check(reservation("10.0.0.0/8", "10.0.0.1/8"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "mode", "limit"),
+    [
+        ({"strictAffinity": True, "maxBlocksPerHost": 2}, "on-demand", 2),
+        ({"strictAffinity": True, "maxBlocksPerHost": 30}, "on-demand", 20),
+        ({"strictAffinity": True, "maxBlocksPerHost": 2}, "host-block", 1),
+        ({"strictAffinity": True}, "on-demand", 20),
+        ({"maxBlocksPerHost": "many"}, "on-demand", 20),
+    ],
+)
+def test_an_ipam_configuration_limits_the_blocks_of_on_demand_networks(
+    spec: dict[str, Any], mode: str, limit: int
+) -> None:
+    document = Resource("IPAMConfiguration", "default", spec)
+    cluster = Cluster(resources={document.identity: document})
+    before = network("blue", OLD, addressing=mode)
+    assert limited(cluster, before).addressing.max_blocks_per_host == limit
+
+
+def test_the_limit_of_an_ipam_configuration_is_a_hosts() -> None:
+    document = Resource(
+        "IPAMConfiguration", "default", {"strictAffinity": True, "maxBlocksPerHost": 1}
+    )
+    cluster = Cluster(resources={document.identity: document})
+    source = supply({"blockSize": 32}, new=False)
+    full = replace(source, blocks=(block("10.1.0.0/32", "h1"),))
+    ledger = Ledger("blue")
+    full.configure(ledger)
+    ledger.hold(ip("10.1.0.0"), "blue.a.eth0")
+    with pytest.raises(NeedBlock):
+        pick(ledger, full, ())
+    with pytest.raises(Exhausted, match="no free IPv4") as caught:
+        pick(ledger, replace(full, network=limited(cluster, full.network)), ())
+    assert not isinstance(caught.value, NeedBlock)
+    assert "get ipamconfig" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "words"),
+    [
+        ({"maxBlocksPerHost": 2}, "default", "strictAffinity: true alone"),
+        ({"strictAffinity": True, "maxBlocksPerHost": -1}, "default", "out of range"),
+        ({"autoAllocateBlocks": False}, "default", "always claim"),
+        ({"ipCooldownSeconds": 1201}, "default", "out of range"),
+        ({"strictAffinity": "yes"}, "default", "true or false"),
+        ({"strictAfinity": True}, "default", "unknown field"),
+        ({}, "other", "there is one IPAMConfiguration"),
+    ],
+)
+def test_an_ipam_configuration_that_cannot_be_is_refused(
+    spec: dict[str, Any], name: str, words: str
+) -> None:
+    with pytest.raises(InvalidConfig, match=words):
+        KINDS["IPAMConfiguration"].check(Resource("IPAMConfiguration", name, spec))
+
+
+def test_what_of_an_ipam_configuration_has_no_effect_is_named() -> None:
+    spec = {"strictAffinity": False, "ipCooldownSeconds": 5}
+    told = KINDS["IPAMConfiguration"].check(Resource("IPAMConfiguration", "default", spec))
+    assert [text.partition(":")[0] for text in told] == [
+        "spec.strictAffinity",
+        "spec.ipCooldownSeconds",
+    ]

@@ -15,10 +15,20 @@ from netloom.model.addr import IPNetwork
 from netloom.model.datastore import Committed, Delete, Put, Store, Transaction
 from netloom.model.errors import Conflict, Exhausted, Unavailable
 from netloom.model.host import Block, Reservation
-from netloom.model.keys import BLOCKS, block_key, reservation_key
+from netloom.model.keys import BLOCKS, block_key, reservation_key, resource_key
 from netloom.model.network import Addressing, Network
 from netloom.model.pool import Pool
-from netloom.reconcile.claims import MOST_ATTEMPTS, Search, claim, list_claims, release, settle
+from netloom.model.selector import Selector
+from netloom.reconcile.claims import (
+    MOST_ATTEMPTS,
+    Held,
+    Search,
+    claim,
+    hold_blocks,
+    list_claims,
+    release,
+    settle,
+)
 
 POOL = Pool(ip_network("10.244.0.0/16"), 24)
 FLANNEL = Network("blue", (POOL,))
@@ -289,3 +299,36 @@ def test_a_released_block_can_be_claimed_by_another_and_release_is_safe_to_repea
     assert claim(store, host("h2")).cidr == block.cidr
     assert not release(store, block)
     assert blocks(store) == {"10.244.0.0/24": "h2"}
+
+
+def test_blocks_that_an_ipreservation_covers_wholly_are_not_claimed() -> None:
+    """IPReservations speak of addresses, whatever the network; one in part leaves some to deal."""
+    store = MemoryStore()
+    document = {
+        "kind": "IPReservation",
+        "metadata": {"name": "lab"},
+        "spec": {"reservedCIDRs": ["10.244.0.0/23", "10.244.2.0/25", "192.168.0.0/16"]},
+    }
+    unreadable = {"kind": "IPReservation", "metadata": {"name": "bad"}, "spec": []}
+    for each in (document, unreadable):
+        key = resource_key("IPReservation", "", str(each["metadata"]["name"]))  # type: ignore[index]
+        store.commit(Transaction([Put(key, json.dumps(each).encode())]))
+    assert str(claim(store, host("h1")).cidr) == "10.244.2.0/24"
+
+
+def test_in_host_block_mode_nothing_is_claimed_of_a_pool_that_is_closed_to_the_host() -> None:
+    store = MemoryStore()
+    racks = Selector.parse("rack == '1'", "nodeSelector")
+    pools = (
+        POOL,
+        replace(POOL, cidr=ip_network("10.245.0.0/16"), disabled=True),
+        replace(POOL, cidr=ip_network("10.246.0.0/16"), node_selector=racks),
+    )
+    network = replace(FLANNEL, pools=pools)
+    assert [str(b.cidr) for b in hold_blocks(store, network, "h1")] == ["10.244.0.0/24"]
+    got = hold_blocks(store, network, "h2", Held(labels={"rack": "1"}))
+    assert [str(block.cidr) for block in got] == ["10.244.1.0/24", "10.246.0.0/24"]
+    closed = Block("blue", ip_network("10.245.7.0/24"), "h3", confirmed=True)
+    held = Held([closed], forgotten=[closed.cidr])
+    back = hold_blocks(store, network, "h3", held)
+    assert closed in back, "containers live in it: what a store forgot is put back in any case"

@@ -55,6 +55,14 @@ COLUMNS: dict[str, Columns] = {
     "NetworkSet": Columns(("NAME",), ("NAME", "NETS")),
     "GlobalNetworkSet": Columns(("NAME",), ("NAME", "NETS")),
     "FelixConfiguration": Columns(("NAME",)),
+    "IPAMConfiguration": Columns(
+        ("NAME", "STRICTAFFINITY", "AUTOALLOCATEBLOCKS"),
+        ("NAME", "STRICTAFFINITY", "AUTOALLOCATEBLOCKS", "MAXBLOCKSPERHOST"),
+    ),
+    "Profile": Columns(("NAME",), ("NAME", "LABELS")),
+    "ClusterInformation": Columns(
+        ("NAME", "CLUSTERGUID", "CLUSTERTYPE", "CALICOVERSION", "DATASTOREREADY")
+    ),
 }
 
 
@@ -160,6 +168,14 @@ _CELLS: dict[tuple[str, str], Cell] = {
     ("WorkloadEndpoint", "INTERFACE"): _spec("interfaceName"),
     ("WorkloadEndpoint", "PROFILES"): _spec("profiles"),
     ("WorkloadEndpoint", "NATS"): _spec("ipNATs"),
+    ("IPAMConfiguration", "STRICTAFFINITY"): _spec("strictAffinity", False),
+    ("IPAMConfiguration", "AUTOALLOCATEBLOCKS"): _spec("autoAllocateBlocks", True),
+    ("IPAMConfiguration", "MAXBLOCKSPERHOST"): _spec("maxBlocksPerHost", 0),
+    ("Profile", "LABELS"): _spec("labelsToApply"),
+    ("ClusterInformation", "CLUSTERGUID"): _spec("clusterGUID"),
+    ("ClusterInformation", "CLUSTERTYPE"): _spec("clusterType"),
+    ("ClusterInformation", "CALICOVERSION"): _spec("calicoVersion"),
+    ("ClusterInformation", "DATASTOREREADY"): _spec("datastoreReady"),
     ("NetworkSet", "NETS"): _spec("nets"),
     ("GlobalNetworkSet", "NETS"): _spec("nets"),
 }

@@ -106,7 +106,8 @@ class Editor:
         self._seen.update(kind.keeping.keys(self.picture, resource))
         self._do(operations)
         self.changed.append(resource)
-        self.notes += [f"{_title(resource)}: {path} has no effect here" for path in ignored]
+        for path, sign, instead in (text.partition(": ") for text in ignored):
+            self.notes.append(f"{_title(resource)}: {path} has no effect here{sign}{instead}")
 
     def _compare(self, kind: Kind, known: Resource, asked: int) -> None:
         self._seen.update(kind.keeping.keys(self.picture, known))

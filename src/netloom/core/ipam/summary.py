@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from netloom.core.ipam.blocks import first_last, merged, within
+from netloom.core.ipam.reserved import reserved
 from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block, Reservation
@@ -61,12 +62,11 @@ def summarise(cluster: Cluster, endpoints: Iterable[Endpoint]) -> list[PoolCount
             used.setdefault((endpoint.network, address.version), set()).add(int(address))
     result = []
     for name, network in sorted(cluster.networks.items()):
+        withheld = reserved(cluster, network)
         for pool in network.pools:
             taken = sorted(used.get((name, pool.family), ()))
             spans = merged(
-                first_last(each.cidr)
-                for each in cluster.reservations.values()
-                if each.network == name and each.cidr.version == pool.family
+                first_last(each.cidr) for each in withheld if each.cidr.version == pool.family
             )
             blocks = sorted(
                 (b for b in cluster.blocks.values() if b.network == name and _in(b, pool)),
@@ -86,14 +86,10 @@ def find(cluster: Cluster, endpoints: Iterable[Endpoint], address: IPAddress) ->
             if address not in pool.cidr:
                 continue
             blocks = [b for b in cluster.blocks.values() if b.network == name and address in b.cidr]
-            reserved = [
-                each
-                for each in cluster.reservations.values()
-                if each.network == name and address in each.cidr
-            ]
+            kept = tuple(each for each in reserved(cluster, network) if address in each.cidr)
             holders = tuple(each for each in holding if each.network == name)
             block = blocks[0] if blocks else None
-            result.append(Whereabouts(name, pool, block, holders, tuple(reserved)))
+            result.append(Whereabouts(name, pool, block, holders, kept))
     return result
 
 
@@ -104,12 +100,12 @@ def _in(block: Block, pool: Pool) -> bool:
 def _count(cidr: IPNetwork, taken: list[int], spans: list[tuple[int, int]]) -> Count:
     first, last = first_last(cidr)
     in_use = _between(taken, first, last)
-    reserved = 0
+    kept = 0
     for start, end in spans:
         low, high = max(first, start), min(last, end)
         if low <= high:
-            reserved += high - low + 1 - _between(taken, low, high)
-    return Count(cidr, last - first + 1, in_use, reserved)
+            kept += high - low + 1 - _between(taken, low, high)
+    return Count(cidr, last - first + 1, in_use, kept)
 
 
 def _between(numbers: list[int], first: int, last: int) -> int:

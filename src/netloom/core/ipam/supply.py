@@ -207,7 +207,10 @@ def _full(ledger: Ledger, supply: Supply, family: Family) -> Exhausted:
         return NeedBlock(supply, room, text=text)
     remedy = "larger blocks (pools[].blockSize) or addressing mode on-demand"
     if network.addressing.mode == "on-demand":
-        remedy = f"a higher addressing.maxBlocksPerHost than {limit}"
+        remedy = (
+            f"a higher addressing.maxBlocksPerHost than {limit} (an IPAMConfiguration may set a "
+            "lower one for all networks: netloom get ipamconfig default)"
+        )
     return Exhausted(
         text, hint=f"free what leaked (netloom ipam check), or give the network {remedy}"
     )

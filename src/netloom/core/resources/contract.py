@@ -53,7 +53,8 @@ class Kind:
     """A kind of resource: its name, what else people call it, its check, and where it is kept.
 
     ``check`` raises InvalidConfig naming the field; it returns what of the document is understood
-    but has no effect here, one dotted path each, so that whoever writes it can be told.
+    but has no effect here, so that whoever writes it can be told: one dotted path each, or
+    ``path: what does it here instead``.
     """
 
     name: str

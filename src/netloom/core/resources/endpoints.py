@@ -1,17 +1,18 @@
-"""HostEndpoint, NetworkSet and GlobalNetworkSet: what rules of policy name.
+"""HostEndpoint, NetworkSet, GlobalNetworkSet and Profile: what rules of policy name.
 
 They are checked, kept and shown; what they do comes with the choice ``policy``.
 """
 
 from __future__ import annotations
 
-from netloom.core.resources.values import take_text
+from netloom.core.resources.values import take_text, take_word
 from netloom.model.addr import parse_address, parse_network
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
 from netloom.model.resource import Resource
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
+_ACTIONS = ("Allow", "Deny", "Log", "Pass")
 
 
 def check_host_endpoint(resource: Resource) -> tuple[str, ...]:
@@ -47,6 +48,27 @@ def check_network_set(resource: Resource) -> tuple[str, ...]:
             parse_network(net, where)
     fields.done()
     return ()
+
+
+def check_profile(resource: Resource) -> tuple[str, ...]:
+    """Check ``{labelsToApply, ingress, egress}``; what they do comes with the choice ``policy``."""
+    fields = Fields(resource.spec, "spec")
+    for name, value in fields.take_map("labelsToApply").items():
+        where = f"{fields.path('labelsToApply')}.{name}"
+        if not isinstance(value, str):
+            raise InvalidConfig(
+                f"{where}: {value!r} is not a text",
+                field=where,
+                value=value,
+                hint=f'put it in quotes: "{value}"',
+            )
+    for name in ("ingress", "egress"):
+        for i, rule in enumerate(fields.take_list(name)):
+            each = Fields(rule, fields.path(f"{name}[{i}]"))
+            action = each.take_required("action")
+            take_word(Fields({"action": action}, each.where), "action", _ACTIONS)
+    fields.done()
+    return tuple(fields.path(name) for name in ("ingress", "egress") if resource.spec.get(name))
 
 
 def _check_port(fields: Fields) -> None:

@@ -1,7 +1,8 @@
 """FelixConfiguration: of Calico's many settings of its data path, those that mean something here.
 
 A document is kept whole, so that a cluster's files need no editing; what has no effect is named to
-whoever writes it. Nothing here has one yet but what :data:`UNDERSTOOD` lists.
+whoever writes it, with where Netloom has the same. It is never a second place that says what a
+network's definition says: of two such places one would be wrong.
 """
 
 from __future__ import annotations
@@ -11,8 +12,41 @@ from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields
 from netloom.model.resource import Resource
 
-#: Settings that say what Netloom does anyway, or that its own settings say: checked, no warning.
-UNDERSTOOD = ("ipipEnabled", "vxlanEnabled", "ipForwarding", "floatingIPs", "ipv6Support")
+#: Settings that ask for what Netloom does anyway: checked, no warning.
+_FLAGS = ("ipipEnabled", "vxlanEnabled", "ipv6Support")
+_WORDS = ("ipForwarding", "floatingIPs")
+_NUMBERS = {
+    "ipipMTU": (0, 65535),
+    "vxlanMTU": (0, 65535),
+    "vxlanMTUV6": (0, 65535),
+    "wireguardMTU": (0, 65535),
+    "vxlanVNI": (1, (1 << 24) - 1),
+    "vxlanPort": (1, 65535),
+    "prometheusMetricsPort": (1, 65535),
+}
+#: Settings that Netloom has elsewhere.
+_MTU = "say `netloom network set NAME mtu=1400`"
+_LOG = "say `--log-level` to the agent"
+_ELSEWHERE = {
+    "ipipMTU": _MTU,
+    "vxlanMTU": _MTU,
+    "vxlanMTUV6": _MTU,
+    "mtuIfacePattern": _MTU,
+    "vxlanVNI": "say `netloom network set NAME backend.vni=4097`",
+    "vxlanPort": "say `netloom network set NAME backend.port=4789`",
+    "logSeverityScreen": _LOG,
+    "logSeverityFile": _LOG,
+    "logSeveritySys": _LOG,
+    "prometheusMetricsEnabled": "say `--metrics-listen` to the agent",
+    "prometheusMetricsHost": "say `--metrics-listen` to the agent",
+    "prometheusMetricsPort": "say `--metrics-listen` to the agent",
+    "chainInsertMode": "our rules stand in a table of their own",
+    "iptablesBackend": "our rules are nftables'; iptables' are passed, whichever they are",
+    "routeRefreshInterval": "the kernel's own events tell of every change at once",
+    "iptablesRefreshInterval": "the kernel's own events tell of every change at once",
+    "removeExternalRoutes": "what is not ours is never touched",
+    "deviceRouteProtocol": "our routes are of protocol 78",
+}
 
 
 def check(resource: Resource) -> tuple[str, ...]:
@@ -26,11 +60,14 @@ def check(resource: Resource) -> tuple[str, ...]:
             hint="use default for all hosts",
         )
     fields = Fields(resource.spec, "spec")
-    for name in ("ipipEnabled", "vxlanEnabled", "ipv6Support"):
+    for name in _FLAGS:
         take_flag(fields, name)
-    take_word(fields, "ipForwarding", ("Enabled", "Disabled"))
-    take_word(fields, "floatingIPs", ("Enabled", "Disabled"))
-    for name in ("ipipMTU", "vxlanMTU", "vxlanMTUV6", "wireguardMTU"):
-        take_number(fields, name, 0, 65535)
-    ignored = [name for name in sorted(resource.spec) if name not in UNDERSTOOD]
-    return tuple(fields.path(name) for name in ignored)
+    for name in _WORDS:
+        take_word(fields, name, ("Enabled", "Disabled"))
+    for name, (low, high) in _NUMBERS.items():
+        take_number(fields, name, low, high)
+    ignored = [name for name in sorted(resource.spec) if name not in (*_FLAGS, *_WORDS)]
+    return tuple(
+        fields.path(name) + (f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else "")
+        for name in ignored
+    )

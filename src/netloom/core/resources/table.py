@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from netloom.core.ipam import reserved
-from netloom.core.resources import bgp, bgp_filter, endpoints, felix, node, pools, workloads
+from netloom.core.ipam import configured, reserved
+from netloom.core.resources import (
+    bgp,
+    bgp_filter,
+    endpoints,
+    felix,
+    information,
+    node,
+    pools,
+    workloads,
+)
 from netloom.core.resources.contract import Kind
 from netloom.core.resources.documents import Documents
 from netloom.model.errors import InvalidConfig
@@ -28,6 +37,7 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind("IPPool", "ipPools", pools.check, pools.Pools()),
         _document("IPReservation", "ipReservations", reserved.check),
+        _document("IPAMConfiguration", "ipamConfigurations", configured.check, "ipamconfig"),
         Kind("Node", "nodes", node.check, node.Nodes(), ("no",)),
         _document("BGPConfiguration", "bgpConfigurations", bgp.check_configuration, "bgpconfig"),
         _document("BGPPeer", "bgpPeers", bgp.check_peer),
@@ -45,6 +55,14 @@ KINDS: dict[str, Kind] = {
             "NetworkSet", "networkSets", endpoints.check_network_set, "netset", namespaced=True
         ),
         _document("GlobalNetworkSet", "globalNetworkSets", endpoints.check_network_set),
+        _document("Profile", "profiles", endpoints.check_profile, "pro"),
+        Kind(
+            "ClusterInformation",
+            "clusterInformations",
+            information.check,
+            information.Information(),
+            ("clusterinfo",),
+        ),
         _document("FelixConfiguration", "felixConfigurations", felix.check, "felixconfig"),
     )
 }
