@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netloom.core import firewall
+from netloom.core.sources import Elsewhere
 from netloom.kernel import nft
 from netloom.kernel.conntrack import changed_udp_ports
 from netloom.kernel.firewalls import OtherFirewalls
@@ -53,6 +54,7 @@ def endpoints(count: int, families: str) -> list[Endpoint]:
     return made
 
 
+CALI = [f"cali{number * 7919:011x}" for number in range(40)]
 TABLES = {
     "no network": firewall.table([]),
     "ipv4": firewall.table([network("10.244.0.0/16")]),
@@ -72,6 +74,14 @@ TABLES = {
         [network("10.244.0.0/16", "fd00:1::/48")],
         endpoints(100, "46"),
         [ipaddress.ip_network("10.244.1.0/24"), ipaddress.ip_network("fd00:1::/64")],
+    ),
+    "containers of several networks": firewall.table(
+        [network("10.244.0.0/16", "fd00:1::/48")],
+        elsewhere=[
+            Elsewhere(device, address)
+            for number, device in enumerate(("cni0", "br-0123456789ab", "a", *CALI))
+            for address in (ip("10.244.0.0") + 77 * number, ip("fd00:1::") + 991 * number)
+        ],
     ),
 }
 
@@ -114,10 +124,10 @@ def test_a_table_replaces_another_in_one_transaction(netns: Netns) -> None:
         ["delete", "table", "inet", "netloom"],
         ["flush", "table", "inet", "netloom"],
         ["flush", "chain", "inet", "netloom", "postrouting"],
-        ["delete", "chain", "inet", "netloom", "forward"],
+        ["delete", "chain", "inet", "netloom", "guard"],
         ["delete", "element", "inet", "netloom", "ports4", "{", "tcp", ".", "1008", "}"],
         ["add", "element", "inet", "netloom", "pools4", "{", "172.16.0.0/12", "}"],
-        ["add", "rule", "inet", "netloom", "forward", "drop"],
+        ["add", "rule", "inet", "netloom", "guard", "drop"],
     ],
     ids=" ".join,
 )
@@ -171,7 +181,7 @@ def test_nothing_is_run_while_the_ruleset_stays_as_it_is(
 
 def test_a_table_that_nft_refuses_changes_nothing_and_says_what_nft_said(netns: Netns) -> None:
     good = TABLES["ipv4"]
-    bad = NftTable(good.text.replace("hook forward", "hook sideways"))
+    bad = NftTable(good.text.replace("hook prerouting", "hook sideways"))
 
     def go() -> None:
         tables = NftTables()
@@ -195,7 +205,7 @@ def test_an_nft_with_another_spelling_causes_no_second_write(
         tables = NftTables()
         assert write(tables, table) is None
         assert tables.read() == [table]
-        netns.run("nft", "add", "rule", "inet", "netloom", "forward", "drop")
+        netns.run("nft", "add", "rule", "inet", "netloom", "guard", "drop")
         assert tables.read() != [table], "damage is still damage"
         assert write(tables, table) is None
         assert tables.read() == [table]
@@ -211,7 +221,7 @@ def test_what_another_hand_wrote_right_after_us_is_not_taken_for_our_spelling(
     def go() -> None:
         tables = NftTables()
         assert write(tables, table) is None
-        netns.run("nft", "add", "rule", "inet", "netloom", "forward", "drop")
+        netns.run("nft", "add", "rule", "inet", "netloom", "guard", "drop")
         assert tables.read() != [table]
 
     netns.call(go)

@@ -23,7 +23,7 @@ from netloom.kernel import sysctl
 from netloom.kernel.nft import NftTables
 from netloom.lab.waiting import wait_until
 from netloom.model.endpoint import Endpoint, PortMapping
-from netloom.model.kernel import Link, NftTable
+from netloom.model.kernel import CONTAINER_GROUP, Link, NftTable
 from netloom.model.network import Network
 from netloom.reconcile.contracts import Change, Verb
 
@@ -108,7 +108,7 @@ def routed(host: Netns, netns: Netns, number: int) -> Container:
     v4, v6, end = f"10.244.2.{number}", f"fd00:1:0:2::{number}", f"cali{number}"
     mac = "ee:ee:ee:ee:ee:ee"
     pair = ["type", "veth", "peer", "name", "eth0", "netns", netns.path]
-    host.run("ip", "link", "add", end, "address", mac, *pair)
+    host.run("ip", "link", "add", end, "address", mac, "group", str(CONTAINER_GROUP), *pair)
     host.run("ip", "link", "set", end, "up")
     netns.run("ip", "link", "set", "eth0", "up")
     own = netns.json("ip", "-j", "link", "show", "eth0")[0]["address"]
@@ -128,7 +128,7 @@ def routed(host: Netns, netns: Netns, number: int) -> Container:
 def world(make_netns: Callable[[str], Netns], two_hosts: tuple[Netns, Netns]) -> World:
     host, outside = two_hosts
     host.call(lambda: sysctl.write("ipv6/conf/default/accept_dad", "0"))  # cni0's own, at once
-    host.run("ip", "link", "add", "cni0", "type", "bridge")
+    host.run("ip", "link", "add", "cni0", "group", str(CONTAINER_GROUP), "type", "bridge")
     host.run("ip", "address", "add", "10.244.1.1/24", "dev", "cni0")
     host.run("ip", "address", "add", "fd00:1:0:1::1/64", "dev", "cni0", "nodad")
     host.run("ip", "link", "set", "cni0", "up")
@@ -317,7 +317,7 @@ def test_a_container_cannot_reach_what_listens_on_the_hosts_loopback(world: Worl
                 channel.sendto(text, ("127.0.0.1", 7003))
 
         world.neighbour.netns.call(partial(knock, b"guarded"))
-        world.host.run("nft", "flush", "chain", "inet", "netloom", "loopback")
+        world.host.run("nft", "flush", "chain", "inet", "netloom", "guard")
         world.neighbour.netns.call(partial(knock, b"unguarded"))
         # Only the second one is heard: it was the guard that kept the first away.
         assert heard.recv(100) == b"unguarded"

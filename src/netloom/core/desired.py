@@ -21,6 +21,7 @@ from netloom.core.bgp.giving_way import give_way
 from netloom.core.limits import qdiscs
 from netloom.core.objections import objections, rivals
 from netloom.core.published import loopback_sysctls
+from netloom.core.sources import elsewhere, of_several_networks
 from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import InvalidConfig
@@ -330,11 +331,12 @@ def _firewall(view: View, draft: _Draft, memory: Memory) -> None:
         for name in names
         for block in (draft.standing[name].blocks if name in draft.standing else ())
     )
-    inputs = (networks, tuple(draft.standing), publishing, blocks)
+    several = of_several_networks(view.endpoints)
+    inputs = (networks, tuple(draft.standing), publishing, blocks, several)
     if memory.firewall_inputs != inputs:
         memory.firewall_inputs = inputs
-        table = firewall.table(networks=networks, endpoints=publishing, blocks=blocks)
         links = [obj for obj in draft.state.values() if isinstance(obj, Link)]
+        table = firewall.table(networks, publishing, blocks, elsewhere(several, links))
         settings = loopback_sysctls(publishing, links)
         memory.firewall = state_of(table, *settings)
     draft.state.update(memory.firewall)

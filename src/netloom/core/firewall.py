@@ -1,15 +1,17 @@
 """The host's firewall as one nftables table, ``inet netloom``.
 
-* *Forwarding*: accepts traffic from and to the pools.
+* *Sources*: behind a device for containers nothing is taken whose source this host would not send
+  back through that device (``core/sources``), neither for others nor for the host itself. It is
+  dropped before connections are tracked.
 * *Source NAT*: what leaves a ``natOutgoing`` pool for an address in no pool takes the host's
   address. Traffic between pools keeps its source, whatever the host it comes from.
 * *Published ports*: ``hostIP:hostPort`` leads to the container, from outside, from containers
   (the own ones too: hairpin) and from the host itself, 127.0.0.1 included.
 
-What an accept here cannot do: netfilter asks every table's chain at a hook in turn, and "accept"
-ends one chain, not the hook; "drop" ends everything. No table can be written that overrules
-another: ``core/admission.py`` has rules of ours in iptables' own tables where those drop, and
-``core/obstacles.py`` names what else does and says what helps.
+Nothing is accepted here: netfilter asks every table's chain at a hook in turn, and "accept" ends
+one chain, not the hook; "drop" ends everything. No table can be written that overrules another, and
+to say yes once more costs every forwarded packet. ``core/admission.py`` has rules of ours in
+iptables' own tables where those drop; ``core/obstacles.py`` names what else does and what helps.
 
 The text is exactly what ``nft -s list table inet netloom`` prints (nft 1.0.6), so that drift is a
 comparison of two strings. Ports are elements of maps: ten thousand of them are as few rules as one,
@@ -23,9 +25,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from netloom.core.published import PROTOCOLS, Lead, standing_leads
+from netloom.core.sources import Elsewhere
 from netloom.model.addr import Family, IPAddress, IPNetwork
 from netloom.model.endpoint import Endpoint
-from netloom.model.kernel import NFT_TABLE, NftTable
+from netloom.model.kernel import CONTAINER_GROUP, NFT_TABLE, NftTable
 from netloom.model.network import Network
 
 
@@ -65,6 +68,7 @@ _WORDS: dict[Family, _Words] = {
 }
 #: kube-proxy's mark of packets whose source it translates itself; flannel leaves them alone, too.
 _UNCLAIMED = "meta mark & 0x00004000 == 0x00000000"
+_IFNAME_BYTES = 16
 _PORT = "inet_proto . inet_service"
 _PORTS_ONLY = "meta l4proto { tcp, udp, sctp }"
 
@@ -73,15 +77,17 @@ def table(
     networks: Iterable[Network],
     endpoints: Iterable[Endpoint] = (),
     blocks: Iterable[IPNetwork] = (),
+    elsewhere: Iterable[Elsewhere] = (),
 ) -> NftTable:
     """Return the table of a host.
 
     ``endpoints`` and ``blocks`` are the host's own, of all networks. Without ``blocks`` every
     address of a pool counts as being on this host: a container on another host is then seen with
-    this host's address when it asks for a port published here.
+    this host's address when it asks for a port published here. ``elsewhere`` is what containers of
+    several networks may send beside the addresses behind that device.
     """
     pools = [pool for network in networks for pool in network.pools]
-    leads, own = standing_leads(endpoints), tuple(blocks)
+    leads, own, others = standing_leads(endpoints), tuple(blocks), tuple(elsewhere)
     parts = []
     for family in sorted({pool.family for pool in pools}):
         cidrs = tuple(pool.cidr for pool in pools if pool.family == family)
@@ -92,6 +98,7 @@ def table(
             nat=tuple(p.cidr for p in pools if p.family == family and p.nat_outgoing),
             own=tuple(block for block in own if block.version == family) or cidrs,
             leads=tuple(lead for lead in leads if lead.family == family),
+            elsewhere=tuple(each for each in others if each.address.version == family),
         )
         parts.append(part)
     body = "\n\n".join([*(text for part in parts for text in part.sets()), *_chains(parts)])
@@ -108,12 +115,17 @@ class _Part:
     nat: tuple[IPNetwork, ...]
     own: tuple[IPNetwork, ...]
     leads: tuple[Lead, ...]
+    elsewhere: tuple[Elsewhere, ...]
 
     def sets(self) -> list[str]:
         """Return the sets and maps; the kernel keeps and prints them in this order."""
         address = self.words.type
-        sets = [self._ranges("pools", self.pools)]
+        sets = []
+        if self.elsewhere:
+            sources = dict(_source(each) for each in self.elsewhere)
+            sets.append(self._elements("set elsewhere", f"ifname . {address}", sources))
         if self.nat:
+            sets.append(self._ranges("pools", self.pools))
             sets.append(self._ranges("nat", self.nat))
         if self.leads:
             sets.append(self._ranges("near", (*self.words.near, *self.own)))
@@ -127,10 +139,10 @@ class _Part:
             sets.append(self._elements("map ports", f"{_PORT} : {lead_to}", ports))
         return sets
 
-    def forward(self) -> list[str]:
-        """Return the rules of forwarding."""
-        ip, pools = self.words.ip, f"@pools{self.family}"
-        return [f"{ip} saddr {pools} accept", f"{ip} daddr {pools} accept"]
+    def strangers(self) -> list[str]:
+        """Return the rules for sources that come the wrong way: a container's own may."""
+        source = f"iifname . {self.words.ip} saddr @elsewhere{self.family}"
+        return [f"{source} accept"] if self.elsewhere else []
 
     def publish(self) -> list[str]:
         """Return the rules that lead a packet for the host to a container; hostIP goes first."""
@@ -181,19 +193,19 @@ def _chains(parts: list[_Part]) -> list[str]:
     def rules(of: str) -> list[str]:
         return [rule for part in parts for rule in getattr(part, of)()]
 
-    forward = rules("forward")
-    if any(part.nat or part.leads for part in parts):
-        # Nearly every packet belongs to a connection that stands: it is asked nothing else. Where
-        # nothing is translated the question would be what turns connection tracking on.
-        forward.insert(0, "ct state established,related accept")
-    chains = [_chain("forward", "type filter hook forward priority filter", forward)]
-    if publish := rules("publish"):
+    strangers, publish = rules("strangers"), rules("publish")
+    refuse = "goto strangers" if strangers else "drop"
+    guard = [f"iifgroup {CONTAINER_GROUP} fib saddr . iif oif missing {refuse}"]
+    if publish:
+        # Published ports open devices for the loopback addresses (route_localnet): containers must
+        # not reach through it what listens on 127.0.0.1.
+        guard.insert(0, 'iif != "lo" ip daddr 127.0.0.0/8 drop')
+    chains = [_chain("guard", "type filter hook prerouting priority raw", guard)]
+    if strangers:
+        chains.append(_chain("strangers", "", [*strangers, "drop"]))
+    if publish:
         local = ["fib daddr type local jump publish"]
-        guard = ['iif != "lo" ip daddr 127.0.0.0/8 drop']
         chains += [
-            # Published ports open devices for the loopback addresses (route_localnet): containers
-            # must not reach through it what listens on 127.0.0.1.
-            _chain("loopback", "type filter hook prerouting priority raw", guard),
             _chain("prerouting", "type nat hook prerouting priority dstnat", local),
             _chain("output", "type nat hook output priority -100", local),
             _chain("publish", "", publish),
@@ -225,6 +237,11 @@ def _entry(lead: Lead) -> tuple[bytes, str]:
     """Return one element of ``bound`` or ``ports``, with the key's bytes as the kernel has them."""
     key, text = _place(lead.host_ip, lead.protocol, lead.host_port)
     return key, f"{text} : {lead.target} . {lead.container_port}"
+
+
+def _source(each: Elsewhere) -> tuple[bytes, str]:
+    key = each.device.encode().ljust(_IFNAME_BYTES, b"\0") + each.address.packed
+    return key, f'"{each.device}" . {each.address}'
 
 
 def _target(lead: Lead) -> tuple[bytes, str]:

@@ -80,6 +80,7 @@ def _link(
         port = dict(attributes(info.get(wire.IFLA_INFO_SLAVE_DATA, b"")))
         hairpin = port.get(wire.IFLA_BRPORT_MODE, b"\0") != b"\0"
     master = fields.get(wire.IFLA_MASTER)
+    group = fields.get(wire.IFLA_GROUP)
     mac = fields.get(wire.IFLA_ADDRESS, b"")
     return Link(
         name=name_of(index),
@@ -90,6 +91,7 @@ def _link(
         up=bool(flags & wire.IFF_UP),
         master=name_of(_u32(master)[0]) if master else None,
         hairpin=hairpin,
+        group=_u32(group)[0] or None if group else None,  # 0 is what every link is in
         vxlan=_vxlan(info.get(wire.IFLA_INFO_DATA, b""), name_of) if kind == "vxlan" else None,
         ipip=_ipip(info.get(wire.IFLA_INFO_DATA, b"")) if kind == "ipip" else None,
         index=index,

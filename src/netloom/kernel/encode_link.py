@@ -63,6 +63,7 @@ def create(link: Link, around: Surroundings) -> bytes:
     parts = [*_mac_and_mtu(link.mac, mtu_bytes), nest(wire.IFLA_LINKINFO, *info)]
     if around.master_index:
         parts.append(number(wire.IFLA_MASTER, around.master_index))
+    parts += _group(link)
     return message(
         wire.RTM_NEWLINK,
         wire.NLM_F_CREATE | wire.NLM_F_EXCL,
@@ -87,8 +88,8 @@ def name_alias(name: str, alias: str) -> bytes:
 
 
 def settings(index: int, link: Link, master_index: int | None = None) -> bytes:
-    """Set in place what of ``link`` is given: alias, MAC, MTU, up or down; 0 is no master."""
-    parts = _mac_and_mtu(link.mac, link.mtu_bytes)
+    """Set in place what of ``link`` is given: alias, MAC, MTU, group, up, down; 0 is no master."""
+    parts = [*_mac_and_mtu(link.mac, link.mtu_bytes), *_group(link)]
     if link.alias:
         parts.append(attribute(wire.IFLA_IFALIAS, link.alias.encode()))
     if master_index is not None:
@@ -146,6 +147,10 @@ def _mac_and_mtu(mac: str | None, mtu_bytes: int | None) -> list[bytes]:
     if mtu_bytes:
         parts.append(number(wire.IFLA_MTU, mtu_bytes))
     return parts
+
+
+def _group(link: Link) -> list[bytes]:
+    return [] if link.group is None else [number(wire.IFLA_GROUP, link.group)]
 
 
 def _byte(kind: int, value: int) -> bytes:

@@ -184,6 +184,7 @@ class Links:
             mac=link.mac if link.mac != standing.mac else None,
             mtu_bytes=link.mtu_bytes if link.mtu_bytes != standing.mtu_bytes else None,
             up=link.up if link.up != standing.up else None,
+            group=link.group if link.group != standing.group else None,
         )
         requests = []
         if master is not None or differing.alias or _any_given(differing):
@@ -293,4 +294,4 @@ def _may_touch(change: Change, standing: Link) -> bool:
 
 
 def _any_given(link: Link) -> bool:
-    return any(value is not None for value in (link.mac, link.mtu_bytes, link.up))
+    return any(value is not None for value in (link.mac, link.mtu_bytes, link.up, link.group))

@@ -135,9 +135,9 @@ class Link(_Keyed):
     up: bool | None = True
     master: str | None = None
     hairpin: bool | None = None
-    group: int | None = None
     vxlan: Vxlan | None = None
     ipip: Ipip | None = None
+    group: int | None = None
     peer: Peer | None = field(default=None, compare=False)
     index: int = field(default=0, compare=False)
     carrier: bool = field(default=True, compare=False)

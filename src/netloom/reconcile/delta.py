@@ -98,6 +98,7 @@ def matches(want: KernelObject, have: KernelObject) -> bool:
         and want.up in (None, have.up)
         and want.master == have.master
         and want.hairpin in (None, have.hairpin)
+        and want.group in (None, have.group)
         and want.vxlan == have.vxlan
         and want.ipip == have.ipip
     )

@@ -35,7 +35,7 @@ def peer_of(prepared: PreparedBridge, *addresses: str) -> tuple[list[str], list[
 
 def test_the_bridge_has_the_first_host_address_and_a_mac_of_its_own():
     assert [describe(obj) for obj in V4.objects.values()] == [
-        f"link cni0 type bridge address {bridge_mac('blue', 'h1')} mtu 1450 up",
+        f"link cni0 type bridge address {bridge_mac('blue', 'h1')} mtu 1450 group 78 up",
         "address 10.244.1.1/24 dev cni0",
     ]
     assert V4.objects["link cni0"].alias == "netloom:blue"

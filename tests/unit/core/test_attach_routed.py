@@ -48,7 +48,7 @@ def test_a_block_of_one_address_is_no_blackhole():
 def test_the_host_has_a_route_and_a_permanent_neighbour_for_each_container():
     objects = V4.part(endpoint("c1", "10.9.0.3", name="red", host_ifname="cali0")).objects
     assert [describe(obj) for obj in objects.values()] == [
-        f"link cali0 type veth address {HOST_MAC} mtu 1500 up",
+        f"link cali0 type veth address {HOST_MAC} mtu 1500 group 78 up",
         "route 10.9.0.3/32 dev cali0",
         "neighbour 10.9.0.3 lladdr 02:42:00:00:00:05 dev cali0 PERMANENT",
     ]

@@ -19,6 +19,7 @@ from netloom.core.published import (
     refuse_taken_ports,
     standing_leads,
 )
+from netloom.core.sources import Elsewhere, elsewhere
 from netloom.model.endpoint import Bandwidth, Endpoint, PortMapping
 from netloom.model.errors import Conflict, InvalidConfig
 from netloom.model.kernel import Link, Qdisc, Sysctl
@@ -50,24 +51,62 @@ def test_a_host_without_published_ports_has_no_destination_nat() -> None:
     text = firewall.table([network("10.244.0.0/16")]).text
     assert "dnat" not in text
     assert "chain prerouting" not in text
-    assert "ip saddr @pools4 accept" in text
     assert "ip6" not in text
 
 
-def test_packets_of_standing_connections_are_asked_nothing_else_where_those_are_tracked() -> None:
-    """Tracking is on with source NAT or published ports; a host without is spared it."""
+def test_nothing_is_asked_of_what_is_forwarded_since_an_accept_would_change_nothing() -> None:
+    """Each rule of ours at that hook costs every packet; ``core/admission`` does what helps."""
+    published = endpoint("c1", PortMapping(80, 80))
+    for pool in ("10.244.0.0/16", {"cidr": "10.244.0.0/16", "natOutgoing": False}):
+        text = firewall.table([network(pool)], [published]).text
+        assert "hook forward" not in text
+        assert "ct state" not in text
+    bare = firewall.table([network({"cidr": "10.244.0.0/16", "natOutgoing": False})]).text
+    assert "set " not in bare
+    assert bare.count("chain") == 1
 
-    def forward(pool: Any, *endpoints: Endpoint) -> list[str]:
-        text = firewall.table([network(pool)], endpoints).text
-        chain = text[text.index("chain forward {") :].partition("}")[0]
-        return [line.strip() for line in chain.splitlines()[2:] if line.strip()]
 
-    plain = ["ip saddr @pools4 accept", "ip daddr @pools4 accept"]
-    first = ["ct state established,related accept", *plain]
-    bare = {"cidr": "10.244.0.0/16", "natOutgoing": False}
-    assert forward("10.244.0.0/16") == first
-    assert forward(bare, endpoint("c1", PortMapping(80, 80))) == first
-    assert forward(bare) == plain
+def test_a_source_that_this_host_would_not_answer_that_way_is_dropped_before_it_is_tracked() -> (
+    None
+):
+    text = firewall.table([network("10.244.0.0/16", "fd00::/48")]).text
+    chain = text[text.index("chain guard {") :].partition("}")[0]
+    assert [line.strip() for line in chain.splitlines()[1:] if line.strip()] == [
+        "type filter hook prerouting priority raw; policy accept;",
+        "iifgroup 78 fib saddr . iif oif missing drop",
+    ]
+
+
+def several() -> tuple[list[Endpoint], list[Link]]:
+    first = replace(endpoint("both", addresses="10.1.0.2 fd00:1::2"), host_ifname="veth1")
+    second = replace(endpoint("both", addresses="10.2.0.2"), network="red", host_ifname="cali2")
+    alone = replace(endpoint("alone", addresses="10.2.0.3"), network="red", host_ifname="cali3")
+    links = [
+        Link("cni0", "bridge"),
+        Link("veth1", "veth", master="cni0"),
+        Link("cali2", "veth"),
+        Link("cali3", "veth"),
+    ]
+    return [first, alone, second], links
+
+
+def test_a_container_of_several_networks_may_answer_through_each_of_its_interfaces() -> None:
+    endpoints, links = several()
+    assert elsewhere(endpoints, links) == {
+        Elsewhere("cni0", ip("10.2.0.2")),
+        Elsewhere("cali2", ip("10.1.0.2")),
+        Elsewhere("cali2", ip("fd00:1::2")),
+    }
+    text = firewall.table([network("10.0.0.0/8")], elsewhere=elsewhere(endpoints, links)).text
+    assert "fib saddr . iif oif missing goto strangers" in text
+    assert "iifname . ip saddr @elsewhere4 accept" in text
+    assert "elsewhere6" not in text, "a family without pools has no part in the table"
+    assert text.split("chain strangers")[1].splitlines()[2].strip() == "drop"
+
+
+def test_containers_of_one_network_change_nothing_in_the_table_by_coming_and_going() -> None:
+    _, links = several()
+    assert elsewhere([endpoint("c1"), endpoint("c2")], links) == frozenset()
 
 
 def test_only_nat_outgoing_pools_are_masqueraded_and_never_towards_any_pool() -> None:
@@ -106,7 +145,7 @@ def test_rules_do_not_grow_with_ports() -> None:
             for i in range(count)
         ]
         text = firewall.table([network("10.244.0.0/16")], endpoints).text
-        return text[text.index("chain forward") :].count("\n")
+        return text[text.index("chain guard") :].count("\n")
 
     assert rules(1) == rules(200)
 

@@ -266,6 +266,7 @@ class ModelKernel:
                 mac=mac,
                 up=link.up is not False,
                 hairpin=bool(link.hairpin) if link.master else None,
+                group=link.group,
                 peer=None,
                 index=self._indexes,
             )
@@ -283,6 +284,7 @@ class ModelKernel:
                 mac=link.mac or have.mac,
                 master=link.master,
                 hairpin=(link.hairpin or bool(have.hairpin)) if link.master else None,
+                group=link.group or have.group,
             )
         )
         if link.up is not None:

@@ -19,6 +19,7 @@ from netloom.model.fields import Fields
 from netloom.model.host import Block
 from netloom.model.kernel import (
     ALIAS_PREFIX,
+    CONTAINER_GROUP,
     Address,
     KernelObject,
     Link,
@@ -79,6 +80,7 @@ class PreparedBridge:
                 alias=ALIAS_PREFIX + place.network.name,
                 mtu_bytes=place.mtu_bytes,
                 mac=bridge_mac(place.network.name, place.host_id),
+                group=CONTAINER_GROUP,
             )
         ]
         objects += [Address(name, _gateway_interface(block)) for block in place.blocks]
@@ -125,6 +127,7 @@ class PreparedBridge:
             mac=host_mac,
             master=self.options.bridge,
             hairpin=self.options.hairpin,
+            group=CONTAINER_GROUP,
             peer=peer,
         )
         attached = Attached(

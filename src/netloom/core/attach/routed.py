@@ -22,6 +22,7 @@ from netloom.model.fields import Fields
 from netloom.model.host import Block
 from netloom.model.kernel import (
     ALIAS_PREFIX,
+    CONTAINER_GROUP,
     IPV6_METRIC,
     KernelObject,
     Link,
@@ -128,6 +129,7 @@ class PreparedRouted:
             alias=ALIAS_PREFIX + self.place.network.name,
             mtu_bytes=self.place.mtu_bytes,
             mac=HOST_MAC,
+            group=CONTAINER_GROUP,
             peer=peer,
         )
 
