@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from netloom import __version__
 from netloom.cli import calicoctl_config
-from netloom.cli.main import explain
+from netloom.cli.main import explain, invoke
 from netloom.cli.main import run as run_netloom
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import nearest
@@ -65,7 +65,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 def run(
     args: list[str],
     env: Mapping[str, str],
-    verbs: Callable[[list[str]], int] = run_netloom,
+    verbs: Callable[[list[str]], int] | None = None,
 ) -> int:
     """Run one command and return the exit code. Raises InvalidConfig for what cannot be."""
     options, rest = _parted(args)
@@ -95,7 +95,15 @@ def run(
         os.environ["NETLOOM_DATASTORE"] = place.url
         if place.password:
             os.environ["NETLOOM_ETCD_PASSWORD"] = place.password
-    return verbs(rest)
+    return (verbs or _run)(rest)
+
+
+def _run(args: list[str]) -> int:
+    if args[0] != "ipam":
+        return run_netloom(args)
+    from netloom.cli.calicoctl_ipam import ipam  # other verbs do without it
+
+    return invoke(ipam, "calicoctl ipam", args[1:])
 
 
 def _parted(args: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from typing import Any
 
 import click
 
+from netloom.cli import ipam_report
 from netloom.cli import ipam_text as texts
 from netloom.cli.client import Client
 from netloom.cli.cluster import ClusterStore, opened
 from netloom.cli.options import output_option, with_settings
 from netloom.cli.render import bold, emit
 from netloom.cli.settings import Settings
-from netloom.core.ipam.audit import Facts, check
 from netloom.core.ipam.blocks import within
-from netloom.core.ipam.summary import find, summarise
+from netloom.core.ipam.summary import Whereabouts, find, summarise
 from netloom.model import keys
 from netloom.model.addr import parse_address, parse_network
 from netloom.model.datastore import Delete, Put
-from netloom.model.errors import Conflict, InvalidConfig, NotPermitted, Unavailable
+from netloom.model.errors import Conflict, InvalidConfig
 from netloom.model.host import Block, Reservation
 
 NOT_WELL = 6
@@ -72,13 +71,9 @@ def check_(output: str, settings: Settings) -> None:
     The agent of this host compares its journal, the datastore and the containers that really run.
     Leaks on other hosts are found by running it there.
     """
-    try:
-        answer = Client(settings.socket).get("/v1/ipam/audit")
-    except (Unavailable, NotPermitted) as error:
-        answer = _check_store(settings, str(error))
-    findings = answer["findings"]
+    answer = ipam_report.audit(settings)
     emit(output, answer, lambda: texts.report(answer))
-    if findings:
+    if answer["findings"]:
         click.get_current_context().exit(NOT_WELL)
 
 
@@ -86,6 +81,9 @@ def check_(output: str, settings: Settings) -> None:
 @click.option("--ip", metavar="ADDRESS", help="The address to free, with its container's others.")
 @click.option("--handle", metavar="HANDLE", help="The holder: NETWORK.CONTAINER.INTERFACE.")
 @click.option("--leaked", is_flag=True, help="All that `check` calls a leak on this host.")
+@click.option(
+    "--from-report", "report", metavar="FILE", help="All leaks that `check -o json` said."
+)
 @click.option("--block", metavar="CIDR", help="A whole block in which no address is held.")
 @click.option("--network", default="", metavar="NETWORK", help="Where --ip or --block are meant.")
 @click.option("--force", is_flag=True, help="Also while its container or agent runs.")
@@ -97,6 +95,7 @@ def release(
     ip: str | None,
     handle: str | None,
     leaked: bool,
+    report: str | None,
     block: str | None,
     network: str,
     force: bool,
@@ -105,17 +104,21 @@ def release(
     settings: Settings,
 ) -> None:
     """Free addresses whose container is gone. Safe to repeat."""
-    if sum(map(bool, (ip, handle, leaked, block))) != 1:
-        raise click.UsageError("give one of --ip, --handle, --leaked, --block")
+    if sum(map(bool, (ip, handle, leaked, report, block))) != 1:
+        raise click.UsageError("give one of --ip, --handle, --leaked, --from-report, --block")
     if block:
         freed = _release_block(settings, block, network, force=force, yes=yes)
         emit(output, freed, lambda: f"block {bold(block)} is free" if freed else "nobody holds it")
         return
     client = Client(settings.socket)
+    wishes: list[dict[str, Any]] = [{"ip": ip, "network": network}]
     if leaked:
-        wishes = _leaks(client)
-    else:
-        wishes = [{"handle": handle} if handle else {"ip": ip, "network": network}]
+        found = ipam_report.leaks([client.get("/v1/ipam/audit")])
+        wishes = [{"handle": each} for each in found]
+    elif report:
+        wishes = [{"handle": each} for each in ipam_report.leaks_in([report], client)]
+    elif handle:
+        wishes = [{"handle": handle}]
     if wishes and not yes:
         _ask(f"release {', '.join(wish.get('handle') or str(ip) for wish in wishes)}?")
     released: list[Any] = []
@@ -191,7 +194,8 @@ def _reserved_text(reservation: Reservation, inside: list[dict[str, str]]) -> st
     return f"{text}\nin use there, and they stay so: {held}"
 
 
-def _show_address(cluster: ClusterStore, text: str, output: str) -> None:
+def whereabouts_of(cluster: ClusterStore, text: str) -> list[Whereabouts]:
+    """Return what is known of an address. Raises InvalidConfig when it is in no pool."""
     address = parse_address(text, "--ip")
     found = find(cluster.cluster, cluster.endpoints, address)
     if not found:
@@ -200,8 +204,14 @@ def _show_address(cluster: ClusterStore, text: str, output: str) -> None:
             f"{address} is in no pool of any network",
             field="--ip",
             value=text,
-            hint=texts.listed(pools),
+            hint=f"pools: {texts.listed(pools)}",
         )
+    return found
+
+
+def _show_address(cluster: ClusterStore, text: str, output: str) -> None:
+    address = parse_address(text, "--ip")
+    found = whereabouts_of(cluster, text)
     names = {host.id: host.name for host in cluster.cluster.hosts.values()}
     documents = [
         {
@@ -220,25 +230,6 @@ def _show_address(cluster: ClusterStore, text: str, output: str) -> None:
         documents,
         lambda: "\n".join(texts.whereabouts(str(address), each, names) for each in found),
     )
-
-
-def _check_store(settings: Settings, why: str) -> dict[str, Any]:
-    """Judge what the datastore alone shows, since no agent answers here."""
-    with opened(settings) as cluster:
-        endpoints = cluster.endpoints
-        facts = Facts(cluster.cluster, "", mirrored=endpoints, journal=False)
-        findings = [asdict(finding) for finding in check(facts)]
-    return {
-        "host": "",
-        "endpoints": len(endpoints),
-        "unjudged": [f"leaks: {why}"],
-        "findings": findings,
-    }
-
-
-def _leaks(client: Client) -> list[dict[str, Any]]:
-    findings = client.get("/v1/ipam/audit")["findings"]
-    return [{"handle": each["handle"]} for each in findings if each["kind"] == "leak"]
 
 
 def _refuse_elsewhere(settings: Settings, handle: str) -> None:

@@ -134,9 +134,14 @@ def run(args: list[str]) -> int:
     """Run one verb and return the exit code; every error is printed on stderr."""
     if "_NETLOOM_COMPLETE" in os.environ:
         netloom.main(args, prog_name="netloom")  # shell completion: click's own business
+    return invoke(netloom, "netloom", args)
+
+
+def invoke(command: click.Command, name: str, args: list[str]) -> int:
+    """Run a command under ``name`` and return the exit code; errors are printed on stderr."""
     try:
-        with netloom.make_context("netloom", args) as context:
-            netloom.invoke(context)
+        with command.make_context(name, args) as context:
+            command.invoke(context)
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except BrokenPipeError:

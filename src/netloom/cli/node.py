@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 from netloom.cli.client import Client
 from netloom.cli.node_run import run
 from netloom.cli.options import with_settings
-from netloom.cli.render import OUTPUTS, emit
+from netloom.cli.render import OUTPUTS, boxed, emit
 from netloom.cli.settings import Settings
 from netloom.model.errors import NotPermitted, Unavailable
 
@@ -113,25 +112,6 @@ def _screen(document: dict[str, Any], now: datetime) -> str:
             lines.append(boxed(_HEADINGS, rows) if rows else f"No IPv{family} peers found.")
     lines += ["", f"Underlay: {document['underlay_reason'] or 'none'}"]
     return "\n".join(lines)
-
-
-def boxed(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in a frame, headings centred: what calicoctl's users know."""
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    edge = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
-
-    def line(cells: Sequence[str]) -> str:
-        return "|" + "|".join(f" {cell} " for cell in cells) + "|"
-
-    head = line([_centred(each, width) for each, width in zip(headings, widths, strict=True)])
-    body = [line([c.ljust(w) for c, w in zip(row, widths, strict=True)]) for row in rows]
-    return "\n".join([edge, head, edge, *body, edge])
-
-
-def _centred(text: str, width: int) -> str:
-    """Put what cannot be halved on the right."""
-    left = (width - len(text)) // 2
-    return " " * left + text + " " * (width - len(text) - left)
 
 
 def _since(text: str, now: datetime) -> str:

@@ -68,6 +68,31 @@ class Table:
         return "  ".join(parts)
 
 
+def boxed(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in a frame, headings centred, numbers to the right, as calicoctl has it."""
+    body = [list(row) for row in rows]
+    widths = [max(map(width, column)) for column in zip(headings, *body, strict=True)]
+    edge = "+" + "+".join("-" * (room + 2) for room in widths) + "+"
+
+    def line(cells: Iterable[str]) -> str:
+        return "|" + "|".join(f" {cell} " for cell in cells) + "|"
+
+    head = line(_centred(each, room) for each, room in zip(headings, widths, strict=True))
+    lines = [line(map(_aligned, row, widths)) for row in body]
+    return "\n".join([edge, head, edge, *lines, *([edge] if lines else [])])
+
+
+def _centred(text: str, room: int) -> str:
+    """Put what cannot be halved on the right."""
+    left = (room - width(text)) // 2
+    return " " * left + text + " " * (room - width(text) - left)
+
+
+def _aligned(text: str, room: int) -> str:
+    blank = " " * (room - width(text))
+    return blank + text if text.isdigit() else text + blank
+
+
 def pairs(items: Iterable[tuple[str, object]], indent: str = "") -> str:
     """Return ``name  value`` lines with the values under one another; empty ones are left out."""
     rows = [(name, str(value)) for name, value in items if value not in (None, "")]
