@@ -84,7 +84,7 @@ class Engine:
 
     def start(self) -> None:
         """Start both threads; the first turn is due at once."""
-        self._wanted = 1
+        self.wake()
         for thread in self._threads:
             thread.start()
 
@@ -193,34 +193,35 @@ class Engine:
             self._state.wait(due - now)
 
     def _turn(self, number: int, kinds: set[str]) -> None:
-        turn = None
         self.running_since_s = time.monotonic()
+        pause_s = float("inf")
         try:
             with self._busy:
                 self._reconciler.mark({*kinds, *self.prepare()})
                 turn = self._reconciler.step(self._desired)
+            self._note(turn)
             self.error = None
         except _NothingKnown:
-            pass
+            pause_s = ERROR_PAUSE_S  # what was asked for in vain may be there soon, without a word
         except Exception as error:  # noqa: BLE001 - the loop must outlive any surprise
+            pause_s = ERROR_PAUSE_S
             self.error = _problem_of(error)
             self._reconciler.mark(KINDS)
         self.running_since_s = 0.0
-        if turn is not None:
-            self._note(turn)
         with self._state:
-            self.turn = turn or self.turn
-            self._retry_at_s = time.monotonic() + ERROR_PAUSE_S if self.error else float("inf")
+            self._retry_at_s = time.monotonic() + pause_s
             self._done = number
             self._state.notify_all()
 
     def _note(self, turn: Turn) -> None:
+        """Make the turn known, and then say so: whoever is told finds it."""
         if turn.repaired:
             self._repaired_at_s = time.monotonic()
         if turn.outcomes:
             _report(turn)
         self.revision = self._seen_revision
         self.applied_at_s = time.time()
+        self.turn = turn
         self.turned(turn)
 
     def _desired(self, actual: Actual) -> Desired:

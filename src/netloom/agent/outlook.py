@@ -37,6 +37,8 @@ class Outlook:
         self._mirror = mirror
         self._claimed: dict[Block, None] = {}
         self._admitted: frozenset[str] = frozenset()
+        #: Why the store could not say what runs here, when it was asked last.
+        self._unsaid = ""
 
     def view(self, facts: HostFacts, actual: Actual) -> View | None:
         """Return the view for the next turn; None until there is a picture of the cluster."""
@@ -89,7 +91,9 @@ class Outlook:
                     "the journal was lost: %s goes on as the store shows it", endpoint.handle
                 )
         except Unavailable as error:
-            _log.warning("the journal is new, and the store cannot say what runs here: %s", error)
+            if str(error) != self._unsaid:  # asked again and again
+                _log.warning("a new journal, and the store cannot say what runs here: %s", error)
+            self._unsaid = str(error)
             return False
         return True
 
