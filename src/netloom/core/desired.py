@@ -203,7 +203,8 @@ def _stand(view: View, network: Network, own: list[Block], draft: _Draft) -> Sta
     """
     host = view.cluster.hosts.get(view.host_id) or Host(view.host_id, view.host_id)
     blocks = tuple(sorted(own, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
-    backend = prepare(Side(network, host, view.facts, blocks))
+    taken = frozenset(a for e in view.endpoints if e.network == network.name for a in e.addresses)
+    backend = prepare(Side(network, host, view.facts, blocks, taken))
     against = objections(view, network, backend)
     if against and network.name not in view.admitted:
         raise against[0]

@@ -19,12 +19,16 @@ from netloom.model.view import HostFacts, Problem
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """This host's side of one network: what ``prepare`` may depend on."""
+    """This host's side of one network: what ``prepare`` may depend on.
+
+    ``blocks`` are its own; ``taken`` are the addresses in them that its containers have.
+    """
 
     network: Network
     host: Host
     facts: HostFacts
     blocks: tuple[Block, ...]
+    taken: frozenset[IPAddress] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

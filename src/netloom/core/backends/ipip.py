@@ -3,21 +3,22 @@
 One device for all peers, ``tunl0``, which module ipip makes and nobody can delete: it has neither
 end set, so the route says where a packet goes (``<block> via <host> dev tunl0 onlink``), and the
 kernel takes the sender's address that leads there. The device has the first address of the host's
-first block: that is the source of what the host itself sends to containers elsewhere, and the hop
-that ``traceroute`` shows. In mode ``CrossSubnet`` a peer on the same segment gets a plain route.
+first block (``tunnel_end`` says when another): that is the source of what the host itself sends to
+containers elsewhere, and the hop that ``traceroute`` shows. In mode ``CrossSubnet`` a peer on the
+same segment gets a plain route.
 
 Sources: RFC 2003; net/ipv4/ipip.c; reference/calico.md.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from netloom.core.backends.contract import Reach, Side
 from netloom.core.backends.onlink import direct_route
+from netloom.core.backends.tunnel_end import kept_back, single, tunnel_ends
 from netloom.model.addr import Family, IPAddress, IPInterface
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
@@ -85,6 +86,7 @@ class PreparedIpip:
     mtu_bytes: int
     problems: tuple[Problem, ...] = ()
     objects: Mapping[str, KernelObject] = field(default_factory=dict)
+    ends: tuple[IPAddress, ...] = ()
 
     def reach(self, peer: Host, block: Block) -> Reach:
         """Return the route to ``block`` into the tunnel, or a plain one."""
@@ -102,8 +104,8 @@ class PreparedIpip:
         return Reach(state_of(route), f"ipip {IPIP_DEVICE} to {remote}")
 
     def excluded(self, block: Block) -> frozenset[IPAddress]:
-        """Return the block's first address: it is the tunnel's own end."""
-        return frozenset({block.cidr.network_address})
+        """Return the tunnel's own end, and the address that it has by rights."""
+        return kept_back(block, self.ends)
 
 
 class IpipBackend:
@@ -130,19 +132,19 @@ class IpipBackend:
         options = Options.parse(side.network.backend.options, "backend")
         room = side.facts.mtu_bytes - OVERHEAD_BYTES
         mtu_bytes = min(room, side.network.mtu_bytes or room)
-        objects = state_of(*_device(side, mtu_bytes)) if 4 in side.facts.underlay else {}
+        ends = tuple(tunnel_ends(side, (4,)).values())
+        objects = state_of(*_device(side, mtu_bytes, ends)) if 4 in side.facts.underlay else {}
         underlay = {family: side.facts.underlay[family] for family in sorted(side.facts.underlay)}
         problems = tuple(_problems(side))
-        return PreparedIpip(side.network.name, options, underlay, mtu_bytes, problems, objects)
+        name = side.network.name
+        return PreparedIpip(name, options, underlay, mtu_bytes, problems, objects, ends)
 
 
-def _device(side: Side, mtu_bytes: int) -> Iterable[KernelObject]:
+def _device(side: Side, mtu_bytes: int, ends: tuple[IPAddress, ...]) -> Iterable[KernelObject]:
     alias = ALIAS_PREFIX + side.network.name
     yield Link(IPIP_DEVICE, "ipip", alias=alias, mtu_bytes=mtu_bytes, ipip=Ipip())
-    first = next((block.cidr for block in side.blocks if block.cidr.version == 4), None)
-    if first is not None:
-        interface = ipaddress.ip_interface((first.network_address, first.max_prefixlen))
-        yield Address(IPIP_DEVICE, interface)
+    for end in ends:
+        yield Address(IPIP_DEVICE, single(end))
 
 
 def _problems(side: Side) -> Iterable[Problem]:

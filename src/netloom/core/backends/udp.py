@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from netloom.core.backends.contract import Reach, Side
+from netloom.core.backends.tunnel_end import kept_back, tunnel_ends
 from netloom.model.addr import Family, IPAddress
 from netloom.model.fields import Fields
 from netloom.model.host import Block, Host
@@ -66,6 +67,7 @@ class PreparedUdp:
     mtu_bytes: int
     problems: tuple[Problem, ...] = ()
     objects: Mapping[str, KernelObject] = field(default_factory=dict)
+    ends: tuple[IPAddress, ...] = ()
 
     def reach(self, peer: Host, block: Block) -> Reach:
         """Return the entry of the proxy's table for ``block``."""
@@ -79,9 +81,8 @@ class PreparedUdp:
         return Reach(state_of(entry), f"udp {device} to {remote}:{port}")
 
     def excluded(self, block: Block) -> frozenset[IPAddress]:
-        """Return the block's first address, the tunnel's own, and the pool's broadcast address."""
-        ends = {pool.cidr.broadcast_address for pool in self.pools}
-        return frozenset({block.cidr.network_address, *(e for e in ends if e in block.cidr)})
+        """Return what the tunnel takes, and the pool's broadcast address."""
+        return kept_back(block, (*self.ends, *(p.cidr.broadcast_address for p in self.pools)))
 
 
 class UdpBackend:
@@ -110,6 +111,7 @@ class UdpBackend:
         room = side.facts.mtu_bytes - OVERHEAD_BYTES
         mtu_bytes = min(room, side.network.mtu_bytes or room)
         pools = tuple(pool for pool in side.network.pools if pool.family == 4)
+        ends: list[IPAddress] = []
         objects: list[KernelObject] = []
         if 4 in side.facts.underlay:
             _, underlay = side.facts.underlay[4]
@@ -118,20 +120,29 @@ class UdpBackend:
             objects.append(UdpProxy(options.device, underlay.ip, options.port))
             for pool in pools:
                 own = [b for b in side.blocks if b.cidr.version == 4 and b.cidr[0] in pool.cidr]
-                objects += _on_device(options.device, pool, own)
+                ends += (found := _ends(side, pool, own))
+                objects += _on_device(options.device, pool, own, found)
         problems = tuple(_problems(side))
+        name = side.network.name
         return PreparedUdp(
-            side.network.name, options, pools, mtu_bytes, problems, state_of(*objects)
+            name, options, pools, mtu_bytes, problems, state_of(*objects), tuple(ends)
         )
 
 
-def _on_device(device: str, pool: Pool, own: list[Block]) -> Iterable[KernelObject]:
+def _ends(side: Side, pool: Pool, own: list[Block]) -> tuple[IPAddress, ...]:
+    taken = side.taken | {pool.cidr.broadcast_address}
+    return tuple(tunnel_ends(replace(side, blocks=tuple(own), taken=taken), (4,)).values())
+
+
+def _on_device(
+    device: str, pool: Pool, own: list[Block], ends: tuple[IPAddress, ...]
+) -> Iterable[KernelObject]:
     """Return the device's address in a pool and the route of the pool.
 
     The kernel makes no route from the address: ours is known as ours, and is repaired.
     """
-    if own:
-        interface = ipaddress.ip_interface((own[0].cidr.network_address, pool.cidr.prefixlen))
+    for end in ends:
+        interface = ipaddress.ip_interface((end, pool.cidr.prefixlen))
         yield Address(device, interface, prefix_route=False)
     if all(block.cidr != pool.cidr for block in own):  # else the whole pool is here
         yield Route(pool.cidr, device)

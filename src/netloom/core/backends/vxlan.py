@@ -24,6 +24,7 @@ from typing import Any
 
 from netloom.core.backends.contract import Reach, Side
 from netloom.core.backends.onlink import direct_route
+from netloom.core.backends.tunnel_end import kept_back, single, tunnel_ends
 from netloom.model.addr import Family, IPAddress, IPInterface, derived_mac
 from netloom.model.fields import Fields
 from netloom.model.host import Block, Host
@@ -91,6 +92,7 @@ class PreparedVxlan:
     mtu_bytes: int
     problems: tuple[Problem, ...] = ()
     objects: Mapping[str, KernelObject] = field(default_factory=dict)
+    ends: tuple[IPAddress, ...] = ()
 
     def reach(self, peer: Host, block: Block) -> Reach:
         """Return neighbour, forwarding entry and route to ``block``, or a plain route."""
@@ -117,8 +119,8 @@ class PreparedVxlan:
         return Reach(objects, f"vxlan {device} to {remote}")
 
     def excluded(self, block: Block) -> frozenset[IPAddress]:
-        """Return the block's first address: it is the tunnel's own end."""
-        return frozenset({block.cidr.network_address})
+        """Return the tunnel's own end, and the address that it has by rights."""
+        return kept_back(block, self.ends)
 
     def _family(self, peer: Host, inner: Family) -> Family | None:
         order: tuple[Family, Family] = (4, 6) if inner == 4 else (6, 4)
@@ -192,6 +194,7 @@ class VxlanBackend:
             min(room, side.network.mtu_bytes or room),
             tuple(_problems(side, options, devices)),
             objects,
+            tuple(tunnel_ends(side).values()),
         )
 
 
@@ -222,20 +225,8 @@ def _device(side: Side, options: Options, family: Family, name: str) -> dict[str
     if 6 in side.network.families:
         objects.append(Sysctl(f"ipv6/conf/{name}/accept_ra", "0"))
     inner = side.network.families if len(side.facts.underlay) == 1 else (family,)
-    for block in _first_blocks(side.blocks, inner):
-        objects.append(Address(name, _host_interface(block)))
+    objects += [Address(name, single(end)) for end in tunnel_ends(side, inner).values()]
     return state_of(*objects)
-
-
-def _first_blocks(blocks: tuple[Block, ...], families: tuple[Family, ...]) -> list[Block]:
-    first: dict[Family, Block] = {}
-    for block in blocks:
-        first.setdefault(block.cidr.version, block)
-    return [block for family, block in sorted(first.items()) if family in families]
-
-
-def _host_interface(block: Block) -> IPInterface:
-    return ipaddress.ip_interface((block.cidr.network_address, block.cidr.max_prefixlen))
 
 
 def _problems(side: Side, options: Options, devices: Mapping[Family, str]) -> list[Problem]:
