@@ -17,11 +17,21 @@ from netloom.core.desired import Desired
 from netloom.model.addr import Family, IPInterface
 from netloom.model.errors import Conflict, InvalidConfig
 from netloom.model.host import Host
-from netloom.model.kernel import ALIAS_PREFIX, KernelObject, Link, Route
+from netloom.model.kernel import (
+    ALIAS_PREFIX,
+    Admission,
+    KernelObject,
+    Link,
+    NftTable,
+    Qdisc,
+    Route,
+)
 from netloom.model.network import Choice, Network
 from netloom.model.view import Cluster, HostFacts, Problem
 
 _MOST_NAMED = 5
+#: Objects that judge or limit packets, and lead none anywhere.
+_BESIDE_THE_WAY = (NftTable, Admission, Qdisc)
 
 
 def begin(before: Network, wanted: Network) -> Network:
@@ -131,9 +141,12 @@ def in_kernel(desired: Desired, refused: Collection[str]) -> Desired:
     """Return ``desired`` without the networks that are not in the kernel as they should be.
 
     ``refused`` are keys of objects that are not as they should be yet. What is of no network alone,
-    such as the firewall, is every network's; what should go and stays takes nothing from any.
+    such as forwarding, is every network's; what should go and stays takes nothing from any. Nor do
+    firewall and rate limits: no packet travels by them, and a backend changes nothing about them.
+    So a kernel that will not have them, which the status tells, does not hold a move up for ever.
     """
     stuck = [desired.state[key] for key in refused if key in desired.state]
+    stuck = [obj for obj in stuck if not isinstance(obj, _BESIDE_THE_WAY)]
     if not stuck:
         return desired
     touched: set[str] = set()

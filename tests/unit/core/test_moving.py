@@ -283,4 +283,6 @@ def test_what_the_kernel_refuses_of_one_network_says_nothing_of_another():
     assert well("sysctl ipv4/conf/flannel.1/rp_filter") == {"red"}
     assert well("route 10.66.2.0/24", "link flannel.1") == set()
     firewall = next(key for key in wanted.state if key.startswith("nft"))
-    assert well(firewall) == set(), "the firewall is of all"
+    assert well(firewall) == {"blue", "red"}, "no packet travels by it"
+    assert well(firewall, "link flannel.1") == {"red"}
+    assert well("sysctl ipv4/ip_forward") == set(), "forwarding is of all"
