@@ -7,12 +7,12 @@ calicoctl has and Netloom has not is answered with the reason.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
-from netloom import __version__
 from netloom.cli import calicoctl_config
 from netloom.cli.main import explain, invoke
 from netloom.cli.main import run as run_netloom
@@ -30,6 +30,8 @@ Usage:
     delete     Delete resources.
     get        Show resources.
     label      Give labels to a resource.
+    validate   Check files of resources on their own.
+    convert    Print files of resources, v1's too, as v3 has them.
     ipam       Show, check and release addresses.
     node       Run and look at this host.
     version    Show the version.
@@ -43,10 +45,15 @@ Options:
 
 This is Netloom's calicoctl: `netloom --help` shows all it can do."""
 
-_SAME = ("create", "replace", "apply", "patch", "delete", "get", "label", "ipam", "node")
+_SAME = ("create", "replace", "apply", "patch", "delete", "get", "label", "node")
+#: Commands of calicoctl's own form: the module that holds each.
+_OWN = {
+    "ipam": "calicoctl_ipam",
+    "validate": "calicoctl_files",
+    "convert": "calicoctl_files",
+    "version": "calicoctl_version",
+}
 _WHY_NOT = {
-    "convert": "resources of v1 are taken by apply, create and replace as they are",
-    "validate": "use `calicoctl apply --dry-run -f FILE`: it checks and writes nothing",
     "datastore": "Netloom's datastore is not moved from one kind to another",
     "cluster": "see `netloom status` and `netloom node diags` on each host",
     "config": "these settings are resources now: `calicoctl get bgpconfig default -o yaml`",
@@ -73,9 +80,6 @@ def run(
         print(USAGE)
         return 0
     command = rest[0]
-    if command == "version":
-        print(f"Client Version:    netloom {__version__}")
-        return 0
     if command in _WHY_NOT:
         raise InvalidConfig(
             f"calicoctl {command} is not part of Netloom",
@@ -83,12 +87,12 @@ def run(
             value=command,
             hint=_WHY_NOT[command],
         )
-    if command not in _SAME:
+    if command not in (*_SAME, *_OWN):
         raise InvalidConfig(
             f"there is no command {command!r}",
             field="command",
             value=command,
-            hint=nearest(command, (*_SAME, "version")),
+            hint=nearest(command, (*_SAME, *_OWN)),
         )
     place = calicoctl_config.find(options.get("config"), env)
     if place is not None:
@@ -99,11 +103,10 @@ def run(
 
 
 def _run(args: list[str]) -> int:
-    if args[0] != "ipam":
+    if args[0] in _SAME:
         return run_netloom(args)
-    from netloom.cli.calicoctl_ipam import ipam  # other verbs do without it
-
-    return invoke(ipam, "calicoctl ipam", args[1:])
+    module = importlib.import_module(f"netloom.cli.{_OWN[args[0]]}")
+    return invoke(getattr(module, args[0]), f"calicoctl {args[0]}", args[1:])
 
 
 def _parted(args: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from netloom.cli import calicoctl, calicoctl_config
+from netloom.model.datastore import Store
 from netloom.model.errors import InvalidConfig
 
 V1 = """\
@@ -113,9 +116,61 @@ def test_options_stand_anywhere_and_the_datastore_is_that_of_the_file(
 
 @pytest.mark.parametrize(
     ("args", "hint"),
-    [(["gte", "nodes"], "'get'"), (["convert", "-f", "x"], "as they are"), (["get", "-c"], "-c")],
+    [
+        (["gte", "nodes"], "'get'"),
+        (["datastore", "migrate"], "is not moved"),
+        (["get", "-c"], "-c"),
+    ],
 )
 def test_what_it_does_not_have_is_answered_with_a_reason(args: list[str], hint: str) -> None:
     with pytest.raises(InvalidConfig) as caught:
         calicoctl.run(args, {})
     assert hint in caught.value.hint
+
+
+def test_the_version_is_of_the_program_and_of_the_cluster(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calicoctl.run(["version"], {}) == 0
+    words = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert words == ["Client Version", "Cluster Version", "Cluster Type"]
+
+
+def test_where_no_datastore_answers_the_version_is_of_the_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NETLOOM_DATASTORE", f"sqlite://{tmp_path}/nothing.db")
+    assert calicoctl.run(["version"], {}) == 6
+    assert capsys.readouterr().out.startswith("Client Version:    netloom-")
+    assert calicoctl.run(["version", "--client"], {}) == 0
+
+
+def test_files_are_validated_and_converted_without_a_datastore(
+    monkeypatch: pytest.MonkeyPatch, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NETLOOM_DATASTORE", "sqlite:///nowhere/at/all.db")
+    file.write_text(
+        "apiVersion: v1\nkind: ipPool\nmetadata: {cidr: 192.168.0.0/16}\n"
+        "spec: {ipip: {enabled: true, mode: cross-subnet}, nat-outgoing: true}\n"
+    )
+    assert calicoctl.run(["validate", "-f", str(file)], {}) == 0
+    assert capsys.readouterr().out == "Successfully validated 1 'IPPool' resource(s)\n"
+    assert calicoctl.run(["convert", "-f", str(file)], {}) == 0
+    converted = capsys.readouterr().out
+    assert yaml.safe_load(converted) == {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "IPPool",
+        "metadata": {"name": "192-168-0-0-16"},
+        "spec": {
+            "cidr": "192.168.0.0/16",
+            "ipipMode": "CrossSubnet",
+            "natOutgoing": True,
+            "disabled": False,
+        },
+    }
+    file.write_text(f"{converted}---\n{converted}".replace("natOutgoing", "natOutgoin", 1))
+    assert calicoctl.run(["validate", "-f", str(file)], {}) == 3
+    assert f"{file}:8: spec.natOutgoin: unknown field" in capsys.readouterr().err
+    file.write_text(converted)
+    assert calicoctl.run(["convert", "-f", str(file), "-f", str(file), "-o", "json"], {}) == 0
+    assert len(json.loads(capsys.readouterr().out)["items"]) == 2

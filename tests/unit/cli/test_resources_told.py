@@ -83,3 +83,64 @@ def test_of_felixs_settings_those_that_are_elsewhere_are_named_with_the_place(
     )
     for wrong in ("ipipMTU: big", "vxlanVNI: 16777216", "vxlanPort: 0", "ipipEnabled: maybe"):
         assert apply(felix % wrong).code == 3
+
+
+PEER = """BGPPeer
+metadata: {name: tor, labels: {rack: a/b}}
+spec: {peerIP: 192.0.2.1, asNumber: 64513, filters: [one]}
+"""
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        '[{"op": "replace", "path": "/spec/asNumber", "value": 64514}]',
+        '[{"op": "test", "path": "/spec/asNumber", "value": 64513},'
+        ' {"op": "remove", "path": "/spec/asNumber"},'
+        ' {"op": "add", "path": "/spec/asNumber", "value": "64514"}]',
+        "- {op: replace, path: /spec/asNumber, value: 64514}",
+    ],
+)
+def test_a_patch_of_operations_changes_a_resource(
+    netloom: Netloom, apply: Callable[[str], Any], operations: str
+) -> None:
+    apply(PEER)
+    assert netloom("patch", "bgppeer", "tor", "--type", "json", "-p", operations).code == 0
+    got = netloom("get", "bgppeer", "tor", "-o", "json").data
+    assert str(got["spec"]["asNumber"]) == "64514"
+    assert got["spec"]["filters"] == ["one"]
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        "{}",
+        "7",
+        "[7]",
+        '[{"op": "replace"}]',
+        '[{"op": "spin", "path": "/spec"}]',
+        '[{"op": "test", "path": "/spec/asNumber", "value": 1}]',
+        '[{"op": "remove", "path": "/spec/nothing"}]',
+        '[{"op": "remove", "path": "spec"}]',
+        '[{"op": "add", "path": "/spec/filters/9", "value": "x"}]',
+        '[{"op": "add", "path": "/spec/asNumber/x", "value": 1}]',
+        '[{"op": "replace", "path": "", "value": 7}]',
+        '[{"op": "replace", "path": "", "value": []}]',
+        '[{"op": "remove", "path": ""}]',
+        '[{"op": "remove", "path": "/metadata"}]',
+        '[{"op": "replace", "path": "/kind", "value": "Node"}]',
+        '[{"op": "replace", "path": "/metadata/name", "value": "other"}]',
+        '[{"op": "move", "from": "/spec", "path": "/spec/inside"}]',
+        '[{"op": "replace", "path": "/spec/asNumber", "value": 0}]',
+        "[",
+        "",
+    ],
+)
+def test_a_patch_that_does_not_fit_changes_nothing(
+    netloom: Netloom, apply: Callable[[str], Any], operations: str
+) -> None:
+    apply(PEER)
+    before = netloom("get", "bgppeer", "tor", "-o", "yaml").out
+    said = netloom("patch", "bgppeer", "tor", "--type", "json", "-p", operations)
+    assert (said.code, said.err.startswith("error: ")) == (3, True), said.err
+    assert netloom("get", "bgppeer", "tor", "-o", "yaml").out == before

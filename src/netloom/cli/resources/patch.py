@@ -6,11 +6,10 @@ import json
 from typing import Any
 
 import click
-import yaml
 
 from netloom.cli.cluster import opened
 from netloom.cli.options import with_settings
-from netloom.cli.resources import files
+from netloom.cli.resources import files, notation
 from netloom.cli.resources.editor import Editor, missing
 from netloom.cli.resources.get import namespace_option
 from netloom.cli.settings import Settings
@@ -28,25 +27,26 @@ from netloom.model.errors import Conflict, InvalidConfig
     "form",
     default="strategic",
     show_default=True,
-    type=click.Choice(("strategic", "merge")),
-    help="Both merge (RFC 7396).",
+    type=click.Choice(("strategic", "merge", "json")),
+    help="strategic and merge: RFC 7396; json: RFC 6902, a list of operations.",
 )
 @namespace_option
 @with_settings("datastore")
 def patch(kind: str, name: str, text: str, form: str, namespace: str, settings: Settings) -> None:
     """Merge a patch into a resource: objects are merged, null removes, all else replaces."""
-    try:
-        change = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidConfig(f"patch: {error}", field="patch", value=text) from None
-    if not isinstance(change, dict):
+    parts = [data for data, _ in notation.load(text, "patch")]
+    change = parts[0] if len(parts) == 1 else None
+    if form == "json":
+        _edit(kind, name, namespace, settings, lambda data: operated(data, change))
+    elif isinstance(change, dict):
+        _edit(kind, name, namespace, settings, lambda data: merged(data, change))
+    else:
         raise InvalidConfig(
             f"patch: {text!r} is not an object",
             field="patch",
             value=text,
-            hint='e.g. \'{"spec": {"asNumber": 64513}}\'',
+            hint='e.g. \'{"spec": {"asNumber": 64513}}\'; a list of operations is --type json',
         )
-    _edit(kind, name, namespace, settings, lambda data: merged(data, change))
     click.echo(f"Successfully patched 1 '{kind_called(kind).name}' resource")
 
 
@@ -98,6 +98,30 @@ def label(
     click.echo(
         f"Successfully {done} {plural} {', '.join(labels)} on {kind_called(kind).name}({name})"
     )
+
+
+def operated(data: Any, operations: Any) -> Any:
+    """Return ``data`` after a list of operations, as RFC 6902 says. Raises InvalidConfig."""
+    import jsonpatch  # only here: other verbs do without it
+
+    try:
+        if not isinstance(operations, list):
+            raise jsonpatch.InvalidJsonPatch("it is not a list of operations")
+        return jsonpatch.JsonPatch(operations).apply(data)
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+        raise InvalidConfig(
+            f"patch: {str(error) or type(error).__name__}",
+            field="patch",
+            value=operations,
+            hint='e.g. \'[{"op": "replace", "path": "/spec/asNumber", "value": 64513}]\'',
+        ) from None
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise InvalidConfig(
+            f"patch: it does not fit the resource: {error}",
+            field="patch",
+            value=operations,
+            hint="look at the resource with -o json: paths are those of it",
+        ) from None
 
 
 def merged(target: Any, change: Any) -> Any:
