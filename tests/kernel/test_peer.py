@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from netloom.kernel import namespaces
+from netloom.kernel import interior, namespaces
 from netloom.model.errors import Conflict, InvalidConfig, KernelRejected
 from netloom.model.kernel import Address, Link, Peer, Route
 from netloom.reconcile.contracts import Verb
@@ -201,3 +201,30 @@ def test_the_host_itself_is_no_container(host, attempt, add, cni0, pod_link):
     assert isinstance(error, InvalidConfig)
     assert "host's own" in str(error)
     assert (host.run("ip", "route"), set(links_of(host))) == before
+
+
+@pytest.mark.parametrize(
+    ("routes", "families"),
+    [
+        ([], ()),
+        (["default via 192.0.2.1 dev other0"], (4,)),
+        (["default via 192.0.2.1 dev other0 metric 100"], ()),
+        (["default via fd31::1 dev other0"], (6,)),
+        (["default via fd31::1 dev other0 metric 512"], (6,)),
+        (["default via fd31::1 dev other0 metric 2048"], ()),
+        (["default via 192.0.2.1 dev own0", "default via fd31::1 dev own0"], ()),
+        (["default via 192.0.2.1 dev other0 table 9", "unreachable default"], ()),
+        (["default via 192.0.2.1 dev other0", "default via fd31::1 dev other0"], (4, 6)),
+    ],
+    ids=str,
+)
+def test_another_interface_leads_out_where_its_default_route_goes_before_ours(
+    pod, routes, families
+):
+    for number, name in enumerate(("own0", "other0")):
+        pod.sh(f"ip link add {name} up type bridge")
+        pod.sh(f"ip address add 192.0.2.{2 + number}/24 dev {name}")
+        pod.sh(f"ip address add fd31::{2 + number}/64 dev {name} nodad")
+    for route in routes:
+        pod.sh(f"ip {'-6' if 'fd31' in route else '-4'} route add {route}")
+    assert interior.ways_out(pod.path, "own0") == families

@@ -22,7 +22,7 @@ from netloom.core.ipam.reserved import reserved
 from netloom.core.ipam.supply import NeedBlock, Supply
 from netloom.core.published import refuse_taken_ports
 from netloom.core.resources.node import labels_of
-from netloom.kernel.namespaces import opened
+from netloom.kernel import interior
 from netloom.model.addr import derived_mac
 from netloom.model.attachment import Attached, AttachRequest
 from netloom.model.datastore import Store
@@ -64,8 +64,6 @@ class AttachmentService:
     def attach(self, request: AttachRequest) -> Attached:
         """Attach one container; see the contract."""
         network = self._network(request.network)
-        with opened(request.netns):  # raises, naming the path, when it is no network namespace
-            pass
         draft = self._draft(network, request)
         endpoint = self._reserve(network, draft, request)
         try:
@@ -216,6 +214,8 @@ class AttachmentService:
             ports=request.ports,
             bandwidth=request.bandwidth,
             labels=request.labels,
+            # Raises, naming the path, when it is no network namespace.
+            led_out=interior.ways_out(request.netns, request.ifname),
         )
 
     def _reserve(self, network: Network, draft: Endpoint, request: AttachRequest) -> Endpoint:

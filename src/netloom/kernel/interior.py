@@ -13,9 +13,10 @@ from netloom.kernel.lookup import Lookup
 from netloom.kernel.namespaces import in_namespace
 from netloom.kernel.netlink import Ack, Netlink
 from netloom.kernel.readiness import await_ready
-from netloom.model.addr import IPAddress, IPNetwork
+from netloom.model.addr import Family, IPAddress, IPNetwork
 from netloom.model.errors import InvalidConfig, KernelRejected, NotPermitted
 from netloom.model.kernel import (
+    IPV6_METRIC,
     Address,
     KernelObject,
     Link,
@@ -104,6 +105,31 @@ def _hint(peer: Peer) -> str:
     if any(interface.version == 6 for interface in peer.addresses) and not _IPV6.exists():
         return "this kernel runs without IPv6: use IPv4 pools only"
     return ""
+
+
+def ways_out(netns: str, ifname: str) -> tuple[Family, ...]:
+    """Return the families for which another interface than ``ifname`` leads out of a container.
+
+    A default route counts when ours would not go before it. Raises InvalidConfig when there is no
+    such namespace, and as netlink does.
+    """
+    return in_namespace(netns, lambda: _ways_out(ifname))
+
+
+def _ways_out(ifname: str) -> tuple[Family, ...]:
+    with Netlink() as netlink:
+        links = decode.links(netlink.dump(encode_link.dump(), "links"))
+        names = {link.index: link.name for link in links}
+        routes = decode.routes(netlink.dump(encode.dump_routes(), "routes"), names)
+    families = {
+        route.destination.version
+        for route in routes
+        if route.destination.prefixlen == 0
+        and route.type == "unicast"
+        and route.link not in ("", ifname)
+        and route.metric <= (IPV6_METRIC if route.destination.version == 6 else 0)
+    }
+    return tuple(sorted(families))
 
 
 def resize(peer: Peer) -> None:

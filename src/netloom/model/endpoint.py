@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from netloom.model.addr import IPAddress, parse_address, parse_mac
+from netloom.model.addr import Family, IPAddress, parse_address, parse_mac
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields
 
@@ -88,7 +88,8 @@ class Endpoint:
 
     ``handle`` (``network.container.ifname``) owns the addresses. ``attached`` is the second phase:
     until then the record is an intent whose addresses are taken but whose container nobody
-    promised. ``netns`` is the path of the container's network namespace.
+    promised. ``netns`` is the path of the container's network namespace. ``led_out``: families
+    for which another interface led out of the container already when this one was attached.
     """
 
     network: str
@@ -104,6 +105,7 @@ class Endpoint:
     bandwidth: Bandwidth = Bandwidth()
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     created: str = ""
+    led_out: tuple[Family, ...] = ()
 
     @property
     def handle(self) -> str:
@@ -136,6 +138,7 @@ class Endpoint:
                 {str(key): str(value) for key, value in fields.take_map("labels").items()}
             ),
             created=fields.take_str("created"),
+            led_out=_families(fields.take_list("ledOut"), fields.path("ledOut")),
         )
         fields.done()
         return endpoint
@@ -156,4 +159,12 @@ class Endpoint:
             "bandwidth": self.bandwidth.render() if self.bandwidth != Bandwidth() else {},
             "labels": dict(self.labels),
             "created": self.created,
+            **({"ledOut": list(self.led_out)} if self.led_out else {}),
         }
+
+
+def _families(items: list[Any], where: str) -> tuple[Family, ...]:
+    for item in items:
+        if item not in (4, 6):
+            raise InvalidConfig(f"{where}: {item!r} is not 4 or 6", field=where, value=item)
+    return tuple(items)

@@ -64,8 +64,28 @@ def test_the_container_has_a_single_address_and_exactly_calicos_two_routes():
     ]
 
 
-def test_a_further_interface_leads_to_its_pools_too_since_the_first_has_the_way_out():
-    second = replace(endpoint("c1", "10.9.0.3", "fd00:9::3", name="red"), ifname="eth1")
+@pytest.mark.parametrize("ifname", ["eth0", "cali0", "eth1"])
+def test_the_interface_that_leads_out_has_calicos_routes_whatever_its_name(ifname: str):
+    only = replace(endpoint("c1", "10.9.0.3", "fd00:9::3", name="red"), ifname=ifname)
+    assert [str(to) for to, _ in DUAL.part(only).attached.routes] == [
+        "169.254.1.1/32",
+        "0.0.0.0/0",
+        "::/0",
+    ]
+
+
+def test_each_family_that_another_interface_leads_out_by_needs_ways_to_the_pools():
+    four = replace(endpoint("c1", "10.9.0.3", "fd00:9::3", name="red"), led_out=(4,))
+    assert [str(to) for to, _ in DUAL.part(four).attached.routes] == [
+        "169.254.1.1/32",
+        "10.9.0.0/16",
+        "0.0.0.0/0",
+        "::/0",
+    ]
+
+
+def test_an_interface_that_came_when_another_led_out_leads_to_its_pools_too():
+    second = replace(endpoint("c1", "10.9.0.3", "fd00:9::3", name="red"), led_out=(4, 6))
     attached = DUAL.part(second).attached
     assert [(str(to), str(gateway)) for to, gateway in attached.routes] == [
         ("169.254.1.1/32", "None"),

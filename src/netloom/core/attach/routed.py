@@ -34,8 +34,6 @@ from netloom.model.kernel import (
 )
 
 HOST_MAC = "ee:ee:ee:ee:ee:ee"
-#: What every runtime that we know calls a container's first interface.
-FIRST_IFNAME = "eth0"
 GATEWAYS: Mapping[int, IPAddress] = {
     4: ipaddress.ip_address("169.254.1.1"),
     6: ipaddress.ip_address("fe80::ecee:eeff:feee:eeee"),
@@ -78,7 +76,9 @@ class PreparedRouted:
         families = sorted({address.version for address in endpoint.addresses})
         gateways = tuple(GATEWAYS[family] for family in families)
         routes = tuple(
-            route for gateway in gateways for route in self._routes(gateway, endpoint.ifname)
+            route
+            for gateway in gateways
+            for route in self._routes(gateway, gateway.version in endpoint.led_out)
         )
         interfaces = tuple(
             ipaddress.ip_interface((address, address.max_prefixlen))
@@ -107,16 +107,16 @@ class PreparedRouted:
         return Part(state_of(*objects), attached)
 
     def _routes(
-        self, gateway: IPAddress, ifname: str
+        self, gateway: IPAddress, led_out: bool
     ) -> Iterator[tuple[IPNetwork, IPAddress | None]]:
         """Yield the container's routes of one family.
 
-        A first interface has exactly Calico's. Of a container in several networks, only one
-        interface can have the way out: a further one has the way to its pools as well.
+        The interface that leads out of the container has exactly Calico's, whatever its name. One
+        that came when another had the way out leads to its pools as well.
         """
         if gateway.version == 4:
             yield _single(gateway), None
-        if ifname != FIRST_IFNAME:
+        if led_out:
             for pool in self.place.network.pools:
                 if pool.family == gateway.version:
                     yield pool.cidr, gateway
