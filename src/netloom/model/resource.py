@@ -22,6 +22,18 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _HOSTS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 _KIND = re.compile(r"[A-Z][A-Za-z]{1,62}")
 _LABEL = re.compile(r"[A-Za-z0-9_./-]{1,253}")
+#: What Kubernetes' API servers add to the metadata, and exports bring along.
+_OF_KUBERNETES = (
+    "resourceVersion",
+    "generation",
+    "managedFields",
+    "selfLink",
+    "finalizers",
+    "ownerReferences",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generateName",
+)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -74,7 +86,7 @@ class Resource:
             meta.take_str("uid"),
             meta.take_str("creationTimestamp"),
         )
-        for ignored in ("resourceVersion", "generation", "managedFields", "selfLink"):
+        for ignored in _OF_KUBERNETES:
             meta.take(ignored)
         meta.done()
         fields.take("status")

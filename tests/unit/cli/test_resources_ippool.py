@@ -159,3 +159,33 @@ def test_a_pool_whose_addresses_are_in_use_is_not_deleted(
         "10.244.0.0/16",
         "all()",
     ]
+
+
+def test_what_a_pool_does_not_keep_is_said(netloom: Netloom, file: File) -> None:
+    metadata = "metadata:\n  labels: {rack: a}\n  annotations: {note: x}"
+    said = netloom("apply", "-f", file(POOL.replace("metadata:", metadata)))
+    assert said.code == 0
+    assert "metadata.labels has no effect here: a pool keeps none" in said.err
+    assert "metadata.annotations has no effect here" in said.err
+    said = netloom("label", "ippool", "default-ipv4-ippool", "rack=1")
+    assert (said.code, "keeps no labels" in said.err) == (3, True)
+
+
+@pytest.mark.parametrize("name", ["blue", "Not A Name", "''"])
+def test_a_pool_stays_in_its_network(netloom: Netloom, file: File, name: str) -> None:
+    netloom("apply", "-f", file(POOL))
+    metadata = f"metadata:\n  annotations: {{netloom/network: {name}}}"
+    said = netloom("apply", "-f", file(POOL.replace("metadata:", metadata)))
+    assert said.code == 3
+    assert "pools.yaml:4: metadata.annotations.netloom/network" in said.err
+
+
+def test_what_is_exported_can_be_applied_elsewhere(
+    netloom: Netloom, file: File, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = "---\nkind: IPReservation\nmetadata: {name: lab}\nspec: {reservedCIDRs: [10.244.0.1]}\n"
+    netloom("apply", "-f", file(f"{POOL}---\n{SECOND.replace('Always', 'CrossSubnet')}{text}"))
+    exported = netloom("get", "all", "-o", "yaml", "--export").out
+    monkeypatch.setenv("NETLOOM_DATASTORE", f"sqlite://{tmp_path}/other.db")
+    assert netloom("apply", "-f", file(exported)).code == 0
+    assert netloom("get", "all", "-o", "yaml", "--export").out == exported

@@ -46,6 +46,8 @@ def apply(netloom: Netloom, tmp_path: Path) -> Callable[[str | bytes], Any]:
         ("apiVersion: v1\nkind: [x]\n", 2, "v1 has no kind"),
         (PEER.replace("BGPPeer", "NetworkPolicy"), 2, "rules of policy are not there yet"),
         (PEER.replace("BGPPeer", "IPAMBlock"), 2, "netloom ipam show"),
+        (PEER.replace("tor", "tor, resourceVersion: true"), 3, "is not a revision"),
+        (PEER.replace("tor", "tor, resourceVersion: -1"), 3, "is not a revision"),
         ("hello\n", 1, "expected an object"),
         ("- 1\n- 2\n", 1, "expected an object"),
     ],
@@ -80,6 +82,7 @@ def test_a_value_that_holds_itself_is_refused() -> None:
         PEER.encode("utf-8-sig"),
         f"---\n# nothing\n---\n{PEER}...\n",
         PEER.replace("{peerIP: 192.0.2.1,", "{<<: {peerIP: 192.0.2.1},"),
+        PEER.replace("tor", "tor, finalizers: [x], ownerReferences: []") + "status: {a: b}\n",
         json.dumps(
             {
                 "apiVersion": "projectcalico.org/v3",
@@ -90,7 +93,7 @@ def test_a_value_that_holds_itself_is_refused() -> None:
             indent="\t",
         ),
     ],
-    ids=["crlf", "bom", "empty documents", "merge key", "json with tabs"],
+    ids=["crlf", "bom", "empty documents", "merge key", "of kubernetes", "json with tabs"],
 )
 def test_what_other_tools_write_is_taken(
     apply: Callable[[str | bytes], Any], netloom: Netloom, text: str | bytes

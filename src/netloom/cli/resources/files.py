@@ -148,8 +148,10 @@ def _texts(filename: str, recursive: bool) -> Iterator[tuple[str, str]]:
 def _asked_version(value: object) -> int:
     if value in (None, ""):
         return 0
-    if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
     raise InvalidConfig(
         f"metadata.resourceVersion: {value!r} is not a revision",
         field="metadata.resourceVersion",

@@ -61,7 +61,7 @@ def get(
     check_form(output)
     if bool(kind) == bool(filenames):
         raise click.UsageError("say a kind, e.g. `netloom get bgppeers`, or -f FILE")
-    kinds = _kinds(kind) if kind else ()
+    kinds = _kinds(kind, export) if kind else ()
     with opened(settings) as cluster:
         picture = cluster.picture()
     if filenames:
@@ -78,8 +78,11 @@ def get(
     click.echo(rendered(output, found, picture, whole=bool(wanted)) or _nothing(kinds))
 
 
-def _kinds(word: str) -> tuple[Kind, ...]:
-    return tuple(KINDS.values()) if word.lower() == "all" else (kind_called(word),)
+def _kinds(word: str, export: bool) -> tuple[Kind, ...]:
+    """Return the kinds that are asked for; an export of all is one that can be applied."""
+    if word.lower() != "all":
+        return (kind_called(word),)
+    return tuple(kind for kind in KINDS.values() if not (export and kind.told))
 
 
 def _namespace(kind: Kind, asked: str) -> str:

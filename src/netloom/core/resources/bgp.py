@@ -13,7 +13,6 @@ from typing import Any
 
 from netloom.core.resources.values import (
     BGP_PORT,
-    Secret,
     both,
     parse_community,
     take_address,
@@ -32,6 +31,7 @@ from netloom.model.addr import IPAddress, IPNetwork, parse_network
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
 from netloom.model.resource import Resource
+from netloom.model.secret import Secret
 from netloom.model.selector import Selector
 
 DEFAULT_AS = 64512

@@ -54,7 +54,7 @@ class Kind:
 
     ``check`` raises InvalidConfig naming the field; it returns what of the document is understood
     but has no effect here, so that whoever writes it can be told: one dotted path each, or
-    ``path: what does it here instead``.
+    ``path: what does it here instead``. A kind that is ``told`` is shown, and written by nobody.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Kind:
     keeping: Keeping
     aliases: tuple[str, ...] = ()
     namespaced: bool = False
+    told: bool = False
 
     def called(self, word: str) -> bool:
         """Tell whether ``word`` means this kind, whatever its case."""

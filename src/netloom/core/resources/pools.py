@@ -8,7 +8,7 @@ made with the preset of that name when it is not there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from netloom.model.datastore import Delete, Put
 from netloom.model.errors import Conflict, InvalidConfig
 from netloom.model.fields import Fields
 from netloom.model.keys import NETWORKS_GUARD, block_key, network_key, reservation_key
-from netloom.model.network import Choice, Network
+from netloom.model.network import Choice, Network, parse_name
 from netloom.model.pool import Pool
 from netloom.model.resource import Resource
 
@@ -58,8 +58,16 @@ def check(resource: Resource) -> tuple[str, ...]:
     for i, use in enumerate(uses):
         name = f"allowedUses[{i}]"
         take_word(Fields({name: use}, fields.where), name, _USES)
-    ignored = take_unused(fields, ("namespaceSelector",))
-    return ignored if not uses or "Workload" in uses else (*ignored, "spec.allowedUses")
+    ignored = [*take_unused(fields, ("namespaceSelector",)), *_unkept(resource)]
+    return (*ignored, *(() if not uses or "Workload" in uses else ("spec.allowedUses",)))
+
+
+def _unkept(resource: Resource) -> Iterator[str]:
+    """Yield what of the metadata is not kept: a pool is a part of its network's definition."""
+    if resource.labels:
+        yield "metadata.labels: a pool keeps none"
+    if resource.annotations.keys() - {NETWORK}:
+        yield f"metadata.annotations: of a pool {NETWORK} alone is kept"
 
 
 class Pools:
@@ -89,6 +97,7 @@ class Pools:
                 hint="create another pool and set disabled: true in this one; its containers "
                 "keep their addresses until they go",
             )
+        _refuse_other_network(resource, found)
         before = found.network if found else picture.cluster.networks.get(_network_for(resource))
         try:
             return _write(_changed(picture, resource, before, asked))
@@ -188,6 +197,19 @@ def _find(picture: Picture, name: str) -> _Found | None:
 
 def _network_for(resource: Resource) -> str:
     return resource.annotations.get(NETWORK, DEFAULT_NETWORK)
+
+
+def _refuse_other_network(resource: Resource, found: _Found | None) -> None:
+    """Refuse a pool that is to go to another network, or to one that cannot be called so."""
+    where = f"metadata.annotations.{NETWORK}"
+    wanted = parse_name(_network_for(resource), where)
+    if found and NETWORK in resource.annotations and wanted != found.network.name:
+        raise InvalidConfig(
+            f"{where}: {resource.name} is a pool of network {found.network.name}, not of {wanted}",
+            field=where,
+            value=wanted,
+            hint="create another pool in that network, and disable this one",
+        )
 
 
 def _choice(network: Network, pool: Pool) -> Choice:

@@ -49,7 +49,8 @@ KINDS: dict[str, Kind] = {
             workloads.check,
             workloads.Workloads(),
             ("wep", "weps"),
-            True,
+            namespaced=True,
+            told=True,
         ),
         _document(
             "NetworkSet", "networkSets", endpoints.check_network_set, "netset", namespaced=True
@@ -62,6 +63,7 @@ KINDS: dict[str, Kind] = {
             information.check,
             information.Information(),
             ("clusterinfo",),
+            told=True,
         ),
         _document("FelixConfiguration", "felixConfigurations", felix.check, "felixconfig"),
     )

@@ -6,25 +6,17 @@ The ``take_*`` functions extend :class:`netloom.model.fields.Fields`; all raise 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from netloom.model.addr import IPAddress, parse_address
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
+from netloom.model.secret import Secret
 from netloom.model.selector import Selector
 
 MAX_AS = (1 << 32) - 1
 BGP_PORT = 179
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _COMMUNITY = re.compile(r"(\d+):(\d+)(?::(\d+))?")
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """Where a password is kept on each host: ``key`` of the secret ``name``; never in the store."""
-
-    name: str
-    key: str
 
 
 def parse_as(value: object, where: str) -> int:
