@@ -1,0 +1,62 @@
+"""Moves that module ipip is a part of, live: each neighbour of ipip, there and back.
+
+The firewall is refused by this kernel, which holds no move up. What needs no ipip is in
+``tests/scenes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.scenes.bgp_lab import document
+
+from netloom.lab.host import LabHost
+from netloom.lab.lab import Lab
+from netloom.lab.processes import myself
+from netloom.lab.traffic import Pings
+from netloom.lab.waiting import wait_until
+
+#: The backends in turn, and what the route to the other host's block then says.
+WAYS = [
+    ("ipip", "dev tunl0 proto bird onlink"),
+    ("vxlan", "dev flannel.1 proto 78 onlink"),
+    ("ipip", "dev tunl0 proto bird onlink"),
+    ("host-gw", "dev ens32 proto 78"),
+    ("ipip", "dev tunl0 proto bird onlink"),
+    ("bgp", "dev ens32 proto bird"),
+]
+
+
+@pytest.fixture
+def lab(lab_names: Iterator[str]) -> Iterator[Lab]:
+    """Two hosts that route by BGP, so that containers may have their blocks' first addresses."""
+    with Lab.up(document((100, 101)), name=next(lab_names), owner=myself()) as made:
+        yield made
+
+
+def leads(host: LabHost, block: str, way: str) -> bool:
+    """Tell whether one route leads to a block, and by which way."""
+    routes = host.exec(["ip", "route", "show", block]).strip()
+    return "\n" not in routes and routes.endswith(way)
+
+
+def test_every_move_to_ipip_and_from_it_loses_nothing(lab: Lab) -> None:
+    one, two = lab.hosts
+    a, b = one.run("a"), two.run("b")
+    (block,), (back,) = two.blocks(), one.blocks()
+    assert (a.address, b.address) == (back.partition("/")[0], block.partition("/")[0])
+    wait_until(lambda: leads(one, block, WAYS[-1][1]), deadline_s=30, what="BIRD's route")
+    with Pings(a, b.address, 0.01) as pings:
+        for backend, way in WAYS:
+            one.exec(["netloom", "network", "set", "calnet1", f"backend={backend}"])
+            wait_until(lambda: not lab.networks()[0].retiring, deadline_s=60, what=backend)
+            for host, cidr in ((one, block), (two, back)):
+                wait_until(
+                    lambda: leads(host, cidr, way),  # noqa: B023
+                    deadline_s=20,
+                    what=f"{host.name}'s way by {backend}",
+                )
+    assert pings.lost == 0
+    assert pings.sent > 100
+    assert any("nft" in str(problem) for problem in one.status()["problems"]), one.status()
