@@ -13,8 +13,9 @@ import pytest
 from tests.conftest import Netns
 from tests.unit.views import ip, net
 
-from netloom.core.bgp.plan import BgpPlan, Session
+from netloom.core.bgp.plan import BgpPlan
 from netloom.core.bgp.render import render
+from netloom.core.bgp.session import Session
 from netloom.kernel.bird import process
 from netloom.kernel.bird.control import CONFIG, Control, listener
 from netloom.kernel.bird.daemon import BIRD_KINDS

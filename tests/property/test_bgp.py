@@ -11,8 +11,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netloom.core.bgp.plan import BgpPlan, Session, session_name
+from netloom.core.bgp.plan import BgpPlan
 from netloom.core.bgp.render import render
+from netloom.core.bgp.session import Session, session_name
 from netloom.kernel.commands import find
 from netloom.model.errors import InvalidConfig
 

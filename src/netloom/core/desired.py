@@ -26,7 +26,7 @@ from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import InvalidConfig
 from netloom.model.host import Block, Host
-from netloom.model.kernel import Bird, KernelObject, Link, Sysctl, state_of
+from netloom.model.kernel import KernelObject, Link, Sysctl, state_of
 from netloom.model.network import Network
 from netloom.model.view import Problem, View
 
@@ -83,7 +83,7 @@ class Memory:
     rival_inputs: object = None
     rivals: Mapping[str, InvalidConfig] = field(default_factory=dict)
     bgp_inputs: object = None
-    bird: Bird | None = None
+    routing: daemon.Routing | None = None
     firewall_inputs: object = None
     firewall: Mapping[str, KernelObject] = field(default_factory=dict)
 
@@ -308,10 +308,12 @@ def _route_by_daemon(view: View, draft: _Draft, memory: Memory) -> None:
     if ranges and view.facts.underlay:  # else nothing can be told: what runs stays (hold)
         inputs = (ranges, *daemon.depends_on(view))
         if memory.bgp_inputs != inputs:
-            memory.bird = daemon.bird(view, ranges)
+            memory.routing = daemon.routing(view, ranges)
             memory.bgp_inputs = inputs
-        assert memory.bird is not None
-        draft.state[memory.bird.key] = memory.bird
+        assert memory.routing is not None
+        bird = memory.routing.bird
+        draft.state[bird.key] = bird
+        draft.problems += memory.routing.problems
         claimed |= daemon.blocks(view, ranges)
     give_way(draft.state, claimed)
 

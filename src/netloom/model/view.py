@@ -12,6 +12,7 @@ from netloom.model.host import Block, Host, Reservation
 from netloom.model.kernel import ForwardDrop
 from netloom.model.network import Network
 from netloom.model.resource import Resource
+from netloom.model.secret import Secret, SecretText
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ class View:
     """All that ``desired`` may depend on: cluster, own identity, own facts, own endpoints.
 
     ``admitted`` names the networks that stand in this kernel already: a collision found later is
-    reported but takes nothing away from them.
+    reported but takes nothing away from them. ``secrets`` are what resources name and this host has
+    in files of its own.
     """
 
     cluster: Cluster
@@ -113,6 +115,9 @@ class View:
     facts: HostFacts
     endpoints: tuple[Endpoint, ...] = ()
     admitted: frozenset[str] = frozenset()
+    secrets: Mapping[Secret, SecretText] = field(
+        default_factory=lambda: MappingProxyType({}), repr=False
+    )
 
     def own_blocks(self, network: str) -> tuple[Block, ...]:
         """Return this host's confirmed blocks of ``network``, sorted."""

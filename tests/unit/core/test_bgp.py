@@ -9,8 +9,9 @@ import pytest
 from tests.unit.views import block, facts, host, ip, net, network, view
 
 from netloom.core.bgp.giving_way import give_way
-from netloom.core.bgp.plan import BgpPlan, Session, plan
+from netloom.core.bgp.plan import BgpPlan, plan
 from netloom.core.bgp.render import render
+from netloom.core.bgp.session import Session
 from netloom.core.desired import desired
 from netloom.model.errors import InvalidConfig
 from netloom.model.kernel import Bird, Route, state_of
@@ -20,7 +21,7 @@ RANGES = {"blue": (POOL,)}
 BLUE = {"cidr": str(POOL), "blockSize": 26}
 GOLDEN = """\
 # Written by Netloom; it is put back when it is changed.
-log "bird.log" 1048576 "bird.log.old" { warning, error, fatal, bug, auth };
+log "bird.log" 1048576 "bird.log.old" { fatal, bug, error, warning, auth };
 router id 192.168.26.101;
 timeformat base iso long us;
 timeformat protocol iso long ms;
@@ -41,7 +42,11 @@ protocol static blocks4 {
 
 protocol kernel kernel4 {
   ipv4 {
-    import filter { if krt_source = 78 then reject; accept; };
+    import filter {
+      if krt_source = 78 then reject;
+      if krt_metric = 0 then preference = 150;
+      accept;
+    };
     export filter {
       if proto = "blocks4" then { if net.len = 32 then reject; accept; }
       if source = RTS_BGP then accept;
@@ -69,7 +74,7 @@ protocol bgp Mesh_192_168_26_102 {
   ipv4 {
     import filter { if net ~ [ 10.233.0.0/16{16,32} ] then accept; reject; };
     export filter { if proto = "blocks4" then accept; reject; };
-    next hop self;
+    next hop self ebgp;
     gateway recursive;
   };
 }

@@ -9,9 +9,10 @@ import pytest
 
 from netloom.core.resources import bgp, bgp_filter
 from netloom.core.resources.table import KINDS, kind_called
-from netloom.core.resources.values import Secret, parse_as
+from netloom.core.resources.values import parse_as
 from netloom.model.errors import InvalidConfig
 from netloom.model.resource import Resource
+from netloom.model.secret import Secret
 
 
 def _resource(kind: str, spec: dict[str, Any], name: str = "default") -> Resource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from netloom.core.backends.contract import Prepared, announces
 from netloom.core.bgp.plan import Ranges, covers, plan
@@ -11,7 +12,7 @@ from netloom.model.addr import IPNetwork
 from netloom.model.host import Block
 from netloom.model.kernel import Bird
 from netloom.model.network import Network
-from netloom.model.view import View
+from netloom.model.view import Problem, View
 
 
 def ranges(backends: Mapping[str, tuple[Network, Prepared]]) -> Ranges:
@@ -30,12 +31,23 @@ def ranges(backends: Mapping[str, tuple[Network, Prepared]]) -> Ranges:
 def depends_on(view: View) -> tuple[object, ...]:
     """Return what of a view :func:`bird` depends on, for those who keep its result."""
     cluster = view.cluster
-    return cluster.hosts, cluster.blocks, cluster.resources, view.facts.underlay, view.host_id
+    facts = view.facts
+    said = cluster.hosts, cluster.blocks, cluster.resources, cluster.networks
+    return *said, facts.underlay, facts.candidates, view.secrets, view.host_id
 
 
-def bird(view: View, ranges: Ranges) -> Bird:
-    """Return the daemon with its configuration. Raises InvalidConfig."""
-    return Bird(render(plan(view, ranges)))
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """The daemon with its configuration, and what the store asks for that cannot be."""
+
+    bird: Bird
+    problems: tuple[Problem, ...]
+
+
+def routing(view: View, ranges: Ranges) -> Routing:
+    """Return the daemon of this host. Raises InvalidConfig."""
+    made = plan(view, ranges)
+    return Routing(Bird(render(made)), made.problems)
 
 
 def blocks(view: View, ranges: Ranges) -> set[IPNetwork]:

@@ -6,73 +6,31 @@ anything else said, all hosts of the networks are a full mesh of one AS (referen
 
 from __future__ import annotations
 
+import fnmatch
 import ipaddress
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 
-from netloom.model.addr import Family, IPAddress, IPNetwork
+from netloom.core.bgp.peerings import peers
+from netloom.core.bgp.session import Session, Timers
+from netloom.core.bgp.sessions import Table
+from netloom.core.bgp.speakers import CONFIGURATION, Speaker, settings
+from netloom.core.resources.bgp import Advertised, BgpConfiguration
+from netloom.core.resources.values import BGP_PORT
+from netloom.model.addr import Family, IPNetwork
 from netloom.model.host import Block, Host
-from netloom.model.view import View
-
-#: What Calico's users know; it is of the range for private use (RFC 6996).
-DEFAULT_AS = 64512
-MESH = "node-to-node mesh"
-GLOBAL = "global"
-NODE = "node specific"
-#: How the name of a session of each type begins; the rest is the peer's address.
-NAME_PREFIXES = {"Mesh_": MESH, "Global_": GLOBAL, "Node_": NODE}
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One BGP session.
-
-    ``name`` is BIRD's for it: letters, digits and '_'. ``passive``: the neighbour opens it.
-    ``accepts`` are the ranges whose routes are taken from the neighbour; of anything inside them.
-    ``password`` "" means none.
-    """
-
-    name: str
-    local: IPAddress
-    neighbour: IPAddress
-    remote_as: int
-    accepts: tuple[IPNetwork, ...]
-    passive: bool = False
-    password: str = field(default="", repr=False)
-
-    @property
-    def family(self) -> Family:
-        """The family of the session's addresses and of the routes that it carries."""
-        return self.neighbour.version
-
-
-@dataclass(frozen=True, slots=True)
-class Timers:
-    """How patient BGP is.
-
-    ``connect``, ``retry``, ``error_*``: small, so that a mesh comes up in a second or two, and not
-    so small that hosts without an answer are a storm. ``restart_wait`` bounds how long a daemon
-    that was killed waits for all peers before it routes anew (BIRD's own 240 s are a known plague);
-    ``restart`` is how long peers keep the routes of one that restarts.
-    """
-
-    connect: timedelta = timedelta(seconds=1)
-    retry: timedelta = timedelta(seconds=2)
-    error_least: timedelta = timedelta(seconds=1)
-    error_most: timedelta = timedelta(seconds=4)
-    hold: timedelta = timedelta(seconds=90)
-    restart_wait: timedelta = timedelta(seconds=5)
-    restart: timedelta = timedelta(seconds=120)
+from netloom.model.view import Problem, View
 
 
 @dataclass(frozen=True, slots=True)
 class BgpPlan:
     """What a host's routing daemon shall do.
 
-    ``own`` are the blocks that it announces and holds with a blackhole; no more specific route
-    leaves the host. ``links`` are the interfaces of the underlay.
+    ``own`` are the blocks that it announces and holds with a blackhole, save those in
+    ``unexported``; no more specific route leaves the host. ``links`` are the interfaces of the
+    underlay, and those that lead to routers. No route inside ``protected`` is taken from a router,
+    nor from one of another AS a route inside an own block. ``problems`` is what cannot be done.
     """
 
     router_id: ipaddress.IPv4Address
@@ -80,7 +38,14 @@ class BgpPlan:
     own: tuple[IPNetwork, ...]
     sessions: tuple[Session, ...]
     links: tuple[str, ...]
-    timers: Timers = Timers()
+    timers: Timers = field(default_factory=Timers)
+    port: int = BGP_PORT
+    cluster_id: ipaddress.IPv4Address | None = None
+    unexported: tuple[IPNetwork, ...] = ()
+    protected: tuple[IPNetwork, ...] = ()
+    advertised: tuple[Advertised, ...] = ()
+    log_severity: str = "Warning"
+    problems: tuple[Problem, ...] = ()
 
 
 #: By the names of networks: the ranges whose blocks are routed by BGP.
@@ -89,18 +54,37 @@ Ranges = Mapping[str, tuple[IPNetwork, ...]]
 
 def plan(view: View, ranges: Ranges) -> BgpPlan:
     """Return the plan of this host for the blocks of networks inside ``ranges``."""
+    said = settings(view.cluster)
+    host = view.cluster.hosts.get(view.host_id) or Host(view.host_id, view.host_id)
+    own = said.speaker(view.cluster, host)
     blocks = [
         block
         for block in view.cluster.blocks.values()
         if block.confirmed and any(covers(r, block.cidr) for r in ranges.get(block.network, ()))
     ]
-    own = sorted((b.cidr for b in blocks if b.host_id == view.host_id), key=_order)
+    everyone = [said.speaker(view.cluster, each) for each in view.cluster.hosts.values()]
+    asked = peers(view.cluster, everyone)
+    others: dict[Family, tuple[Speaker, ...]] = {
+        family: tuple(_speaking(view, ranges, blocks, everyone, family))
+        for family in view.facts.underlay
+    }
+    table = Table(view, said, own, others, asked.all, by_family(ranges))
+    sessions = table.sessions()
+    mine = said.of(host.name)
+    links = tuple(_links(view, sessions, mine, table.problems))
     return BgpPlan(
         _router_id(view),
-        DEFAULT_AS,
-        tuple(own),
-        tuple(_mesh(view, ranges, blocks)),
-        tuple(sorted({link for link, _ in view.facts.underlay.values()})),
+        own.as_number,
+        tuple(sorted((b.cidr for b in blocks if b.host_id == view.host_id), key=_order)),
+        sessions,
+        links,
+        port=own.port,
+        cluster_id=own.cluster_id,  # type: ignore[arg-type]  # an IPv4 one, its parser says
+        unexported=tuple(_unexported(view, ranges)),
+        protected=tuple(_protected(view, ranges)),
+        advertised=mine.advertised,
+        log_severity=mine.log_severity or "Warning",
+        problems=tuple(dict.fromkeys((*said.problems, *asked.problems, *table.problems))),
     )
 
 
@@ -109,32 +93,73 @@ def covers(outer: IPNetwork, inner: IPNetwork) -> bool:
     return outer.version == inner.version and inner.network_address in outer
 
 
-def _mesh(view: View, ranges: Ranges, blocks: list[Block]) -> Iterable[Session]:
-    holders = {(b.host_id, b.cidr.version) for b in blocks}
-    for family, (_, own) in sorted(view.facts.underlay.items()):
-        pools = {r for each in ranges.values() for r in each if r.version == family}
-        accepts = tuple(sorted(pools, key=_order))
-        names = {name for name, each in ranges.items() if pools.intersection(each)}
-        for peer in sorted(view.cluster.hosts.values(), key=lambda host: host.id):
-            address = peer.underlay(family)
-            if address is None or peer.id == view.host_id or address == own.ip:
-                continue
-            if (peer.id, family) in holders or names.intersection(peer.serves):
-                yield _mesh_session(own.ip, address, accepts)
+def by_family(ranges: Ranges) -> dict[Family, tuple[IPNetwork, ...]]:
+    """Return all ranges by their family, each once, sorted."""
+    all_ranges = sorted({cidr for each in ranges.values() for cidr in each}, key=_order)
+    families: tuple[Family, ...] = (4, 6)
+    return {f: tuple(cidr for cidr in all_ranges if cidr.version == f) for f in families}
 
 
-def _mesh_session(local: IPAddress, peer: IPAddress, accepts: tuple[IPNetwork, ...]) -> Session:
-    """Return the session of two hosts: of the two, the one with the larger address opens it.
+def _speaking(
+    view: View,
+    ranges: Ranges,
+    blocks: list[Block],
+    everyone: Iterable[Speaker],
+    family: Family,
+) -> Iterator[Speaker]:
+    """Yield the other hosts that speak BGP for one of the networks in a family."""
+    holders = {block.host_id for block in blocks if block.cidr.version == family}
+    names = {name for name, each in ranges.items() if any(r.version == family for r in each)}
+    for speaker in sorted(everyone, key=lambda each: each.host.id):
+        host = speaker.host
+        if host.id == view.host_id or host.underlay(family) is None:
+            continue
+        if host.id in holders or names.intersection(host.serves):
+            yield speaker
 
-    By number, not by spelling: two hosts that compared texts could both wait.
-    """
-    passive = int(peer) > int(local)
-    return Session(session_name("Mesh_", peer), local, peer, DEFAULT_AS, accepts, passive)
+
+def _links(
+    view: View, sessions: Iterable[Session], mine: BgpConfiguration, problems: list[Problem]
+) -> Iterator[str]:
+    """Yield the interfaces whose networks BIRD has to know: the underlay's, and routers'."""
+    underlay = {link for link, _ in view.facts.underlay.values()}
+    routers = {session.neighbour for session in sessions if session.router}
+    routers |= {session.reachable_by for session in sessions if session.reachable_by}
+    others = {
+        link
+        for link, interface, _ in view.facts.candidates
+        if any(address in interface.network for address in routers)
+    }
+    for link in sorted(underlay | others):
+        ignored = any(fnmatch.fnmatchcase(link, each) for each in mine.ignored_interfaces)
+        if not ignored:
+            yield link
+        elif link in underlay:
+            problems.append(
+                Problem(
+                    "warning",
+                    f"{CONFIGURATION}",
+                    f"spec.ignoredInterfaces: {link} is the underlay and cannot be ignored",
+                    "choose another underlay (--interface), or take it out of the list",
+                )
+            )
+            yield link
 
 
-def session_name(prefix: str, address: IPAddress) -> str:
-    """Return the name of the session with ``address``: ``Mesh_192_168_26_101``."""
-    return prefix + str(address).replace(".", "_").replace(":", "_").replace("%", "_")
+def _unexported(view: View, ranges: Ranges) -> Iterator[IPNetwork]:
+    for name in sorted(ranges):
+        network = view.cluster.networks.get(name)
+        for pool in network.pools if network else ():
+            if pool.unexported and pool.cidr in ranges[name]:
+                yield pool.cidr
+
+
+def _protected(view: View, ranges: Ranges) -> list[IPNetwork]:
+    """Return where no router may lead us: the underlay's own networks, and pools without BGP."""
+    underlay = {each[1].network for each in view.facts.underlay.values()}
+    pools = {pool.cidr for each in view.cluster.networks.values() for pool in each.pools}
+    routed = {cidr for each in ranges.values() for cidr in each}
+    return sorted(underlay | (pools - routed), key=_order)
 
 
 def _router_id(view: View) -> ipaddress.IPv4Address:

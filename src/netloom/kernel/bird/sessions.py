@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from netloom.core.bgp.plan import NAME_PREFIXES
+from netloom.core.bgp.session import NAME_PREFIXES
 from netloom.kernel.bird.control import Control, Reply
 from netloom.model.view import Problem
 
