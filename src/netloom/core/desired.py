@@ -8,18 +8,19 @@ others; while it cannot, nothing of ours is withdrawn (``hold``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from netloom.core import admission, firewall, underlay
 from netloom.core.attach.contract import Part, Place, PreparedAttachment
 from netloom.core.attach.table import ATTACHMENTS
-from netloom.core.backends.contract import Prepared, Reach, Side, announces
+from netloom.core.backends.contract import Prepared, Side, announces
 from netloom.core.backends.moving import prepare, served
 from netloom.core.bgp import daemon
 from netloom.core.bgp.giving_way import give_way
 from netloom.core.limits import qdiscs
 from netloom.core.objections import objections, rivals
+from netloom.core.peers import Peers, Way, joined_paths
 from netloom.core.published import loopback_sysctls
 from netloom.core.sources import elsewhere, of_several_networks
 from netloom.model.addr import IPAddress, IPNetwork
@@ -54,7 +55,7 @@ class Standing:
 class Desired:
     """What should be in the kernel, and why part of it cannot be.
 
-    ``paths``: (host id, network) → how the peer is reached. ``parts``: handle → an endpoint's part.
+    ``ways``: host id → the ways to its blocks. ``parts``: handle → an endpoint's part.
     ``hold``: nothing that is ours may be swept now. ``late``: networks with a peer that is still
     reached by a backend they move away from.
     """
@@ -62,13 +63,15 @@ class Desired:
     state: Mapping[str, KernelObject]
     problems: tuple[Problem, ...] = ()
     standing: Mapping[str, Standing] = field(default_factory=dict)
-    paths: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    ways: Mapping[str, tuple[Way, ...]] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
     hold: bool = False
     late: frozenset[str] = frozenset()
 
-
-_Reaches = dict[tuple[str, int, int], tuple[Host, Block, Reach]]
+    @property
+    def paths(self) -> Mapping[tuple[str, str], str]:
+        """How each peer is reached, for people: by (host id, network)."""
+        return joined_paths(self.ways)
 
 
 @dataclass(slots=True)
@@ -76,7 +79,7 @@ class Memory:
     """Results kept between calls, found again by identity of their inputs."""
 
     standing: dict[str, Standing] = field(default_factory=dict)
-    reaches: _Reaches = field(default_factory=dict)
+    peers: Peers = field(default_factory=Peers)
     parts: dict[str, tuple[Endpoint, Standing, Part, tuple[Problem, ...]]] = field(
         default_factory=dict
     )
@@ -93,99 +96,62 @@ class _Draft:
     state: dict[str, KernelObject] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     standing: dict[str, Standing] = field(default_factory=dict)
-    paths: dict[tuple[str, str], str] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
     hold: bool = False
-    late: set[str] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Holders:
-    """One network's confirmed blocks: this host's own, and the other hosts'."""
-
-    own: list[Block] = field(default_factory=list)
-    peers: list[tuple[Host, Block]] = field(default_factory=list)
 
 
 def desired(view: View, memory: Memory | None = None) -> Desired:
     """Return what should be in this host's kernel according to ``view``."""
     memory = memory or Memory()
+    try:
+        return _desired(view, memory)
+    except BaseException:
+        memory.peers = Peers()  # it may have been left half-way
+        raise
+
+
+def _desired(view: View, memory: Memory) -> Desired:
     # Without an underlay nothing can be told about peers: what stands for them stays.
     draft = _Draft(hold=not view.facts.underlay)
+    if memory.peers.host_id != view.host_id:
+        memory.peers = Peers(view.host_id)
+    peers = memory.peers
     draft.problems.extend(underlay.problems(view.facts))
-    draft.problems.extend(underlay.astray(view.facts, _peers(view)))
-    holders = _holders(view, draft)
+    own = peers.look(view)
     excluded = _rivals(view, memory)
-    kept: _Reaches = {}
     for name, network in sorted(view.cluster.networks.items()):
-        held = holders.get(name) or _Holders()
         try:
             if name in excluded:
                 raise excluded[name]
-            standing = _stand(view, network, held.own, draft)
+            standing = _stand(view, network, own.get(name, []), draft)
         except InvalidConfig as error:
             draft.problems.append(Problem("error", f"network {name}", str(error), error.hint))
             draft.hold = True
             continue
         before = memory.standing.get(name)
-        if before == standing:
-            standing = before
-        elif before is None or before.backend != standing.backend:
-            memory.reaches = {k: v for k, v in memory.reaches.items() if k[0] != name}
+        if before is not None and before.backend == standing.backend:
+            standing = before if before == standing else replace(standing, backend=before.backend)
         memory.standing[name] = draft.standing[name] = standing
         draft.state.update(standing.backend.objects)
         draft.state.update(standing.attachment.objects)
         draft.problems.extend(standing.backend.problems)
-        _reach_peers(name, standing.backend, held.peers, draft, (memory.reaches, kept))
-    memory.reaches = kept
+    peers.reach(view.facts, {name: each.backend for name, each in draft.standing.items()})
+    draft.problems += peers.problems
     _attach(view, draft, memory)
-    _route_by_daemon(view, draft, memory)
+    claimed = _route_by_daemon(view, draft, memory)
     _firewall(view, draft, memory)
+    state = peers.state.copy()
+    state.update(draft.state)
+    give_way(state, claimed)
     return Desired(
-        draft.state,
+        state,
         tuple(draft.problems),
         draft.standing,
-        draft.paths,
+        peers.ways.copy(),
         draft.parts,
         draft.hold,
-        frozenset(draft.late),
+        peers.late,
     )
-
-
-def _peers(view: View) -> Iterator[tuple[str, IPAddress]]:
-    for host in view.cluster.hosts.values():
-        if host.id != view.host_id:
-            for address in (host.underlay4, host.underlay6):
-                if address is not None:
-                    yield host.name, address
-
-
-def _holders(view: View, draft: _Draft) -> dict[str, _Holders]:
-    hosts, own = view.cluster.hosts, view.host_id
-    holders: dict[str, _Holders] = {}
-    nobody: set[tuple[str, str]] = set()
-    for block in view.cluster.blocks.values():
-        if not block.confirmed:
-            continue
-        held = holders.get(block.network)
-        if held is None:
-            held = holders[block.network] = _Holders()
-        if block.host_id == own:
-            held.own.append(block)
-        elif (host := hosts.get(block.host_id)) is not None:
-            held.peers.append((host, block))
-        else:
-            nobody.add((block.host_id, block.network))
-    draft.problems += [
-        Problem(
-            "warning",
-            f"host {host_id}",
-            f"it holds a block of network {network} but has no record, so nothing leads there",
-            f"start its agent, or forget it: netloom host forget {host_id}",
-        )
-        for host_id, network in sorted(nobody)
-    ]
-    return holders
 
 
 def _rivals(view: View, memory: Memory) -> Mapping[str, InvalidConfig]:
@@ -218,38 +184,6 @@ def _stand(view: View, network: Network, own: list[Block], draft: _Draft) -> Sta
     place = Place(network, view.host_id, blocks, backend.mtu_bytes, held)
     attachment = ATTACHMENTS[network.attachment.type].prepare(place)
     return Standing(network, blocks, backend, attachment)
-
-
-def _reach_peers(
-    name: str,
-    backend: Prepared,
-    peers: list[tuple[Host, Block]],
-    draft: _Draft,
-    reaches: tuple[_Reaches, _Reaches],
-) -> None:
-    old, kept = reaches
-    update, paths = draft.state.update, draft.paths
-    problems: set[Problem] = set()
-    for host, block in peers:
-        place = (name, id(host), id(block))
-        entry = old.get(place)
-        if entry is None:
-            entry = (host, block, backend.reach(host, block))
-        kept[place] = entry
-        reach = entry[2]
-        update(reach.objects)
-        if reach.problem:
-            problems.add(reach.problem)
-        if reach.late:
-            draft.late.add(name)
-        if (before := paths.setdefault((host.id, name), reach.path)) != reach.path:
-            paths[host.id, name] = _joined(before, reach.path)
-    draft.problems += sorted(problems, key=lambda problem: (problem.subject, problem.text))
-
-
-def _joined(*paths: str) -> str:
-    """Join the ways to several blocks of one peer, each once, whatever their order."""
-    return ", ".join(sorted({way for path in paths for way in path.split(", ") if way}))
 
 
 def _attach(view: View, draft: _Draft, memory: Memory) -> None:
@@ -301,7 +235,8 @@ def _orphan(endpoint: Endpoint, draft: _Draft) -> None:
     )
 
 
-def _route_by_daemon(view: View, draft: _Draft, memory: Memory) -> None:
+def _route_by_daemon(view: View, draft: _Draft, memory: Memory) -> set[IPNetwork]:
+    """Add the routing daemon, where a network needs it; return the blocks that it may route to."""
     backends = {name: (each.network, each.backend) for name, each in draft.standing.items()}
     claimed = set(view.facts.learned)
     ranges = daemon.ranges(backends)
@@ -315,7 +250,7 @@ def _route_by_daemon(view: View, draft: _Draft, memory: Memory) -> None:
         draft.state[bird.key] = bird
         draft.problems += memory.routing.problems
         claimed |= daemon.blocks(view, ranges)
-    give_way(draft.state, claimed)
+    return claimed
 
 
 def _firewall(view: View, draft: _Draft, memory: Memory) -> None:

@@ -7,7 +7,7 @@ route's; what a person may say instead is in ``core/selection``.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -138,26 +138,30 @@ def verdicts(facts: HostFacts, interface: str) -> list[tuple[str, IPInterface, b
     return found
 
 
-def astray(facts: HostFacts, peers: Iterable[tuple[str, IPAddress]]) -> Iterator[Problem]:
-    """Yield a problem for each peer that packets reach over another card than the underlay's.
+def detours(facts: HostFacts) -> Callable[[str, IPAddress], Problem | None]:
+    """Return what tells of a peer that packets reach it over another card than the underlay's.
 
-    ``peers`` are (name, underlay address). Tunnels then leave with an address that the way back
-    may not know, and firewalls of the other segment see them.
+    It is called with a peer's name and underlay address. Tunnels then leave with an address that
+    the way back may not know, and firewalls of the other segment see them.
     """
     ranges = sorted(facts.routes, key=lambda each: -each[0].prefixlen)
-    for name, address in peers:
+
+    def detour(name: str, address: IPAddress) -> Problem | None:
         taken = facts.underlay.get(address.version)
         if taken is None or address in taken[1].network:
-            continue
+            return None
         way = next((link for cidr, link in ranges if address in cidr), taken[0])
-        if way and way != taken[0]:
-            yield Problem(
-                "warning",
-                f"peer {name}",
-                f"its address {address} is reached over {way}, not over {taken[0]}, the underlay",
-                f"choose {way} (--interface {way}), or let {name} take an address on the segment "
-                f"of {taken[0]}",
-            )
+        if not way or way == taken[0]:
+            return None
+        return Problem(
+            "warning",
+            f"peer {name}",
+            f"its address {address} is reached over {way}, not over {taken[0]}, the underlay",
+            f"choose {way} (--interface {way}), or let {name} take an address on the segment "
+            f"of {taken[0]}",
+        )
+
+    return detour
 
 
 def problems(facts: HostFacts) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ is not ours is never touched: it becomes a ``Conflict`` and everything that lean
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from netloom.core.ownership import is_lasting, is_vacant, our_links, outlives_link, owns
@@ -47,11 +47,13 @@ def delta(
     actual: Mapping[str, Mapping[str, KernelObject]],
     *,
     hold: bool = False,
+    among: Collection[str] | None = None,
 ) -> Plan:
     """Return the plan that turns ``actual`` (by kind, then by key) into ``desired``.
 
-    ``hold``: sweep nothing. Objects that are the same instance on both sides are equal at once,
-    so a caller that keeps applied instances pays little for what did not change.
+    ``hold``: sweep nothing. ``among``: the keys to look at, by a caller who knows that all others
+    are as they should be; None for all. Objects that are the same instance on both sides are equal
+    at once, so a caller that keeps applied instances pays little for what did not change.
     """
     held = {kind: actual.get(kind, {}) for kind in KINDS}
     links = our_links(held["link"].values())
@@ -63,7 +65,7 @@ def delta(
     adds: list[Change] = []
     problems: list[Problem] = []
     waiting: set[str] = set()
-    for key, want in desired.items():
+    for key, want in (desired if among is None else _part(desired, among)).items():
         have = held[want.kind_name].get(key)
         if have is want and not shaky:
             continue
@@ -82,8 +84,13 @@ def delta(
             waiting.add(key)
     adds.sort(key=_add_order)
     first = [Change(Verb.DELETE, link, reason="in the way of a new one") for link in obstacles]
-    sweep = [] if hold else _sweep(desired, held, links, lost)
+    seen = held if among is None else {kind: _part(held[kind], among) for kind in KINDS}
+    sweep = [] if hold else _sweep(desired, seen, links, lost)
     return Plan((*first, *adds, *sweep), tuple(problems), frozenset(waiting))
+
+
+def _part(state: Mapping[str, KernelObject], keys: Collection[str]) -> dict[str, KernelObject]:
+    return {key: state[key] for key in keys if key in state}
 
 
 def matches(want: KernelObject, have: KernelObject) -> bool:

@@ -9,13 +9,14 @@ refuses is tried again with growing pauses and hinders no other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from netloom.core.desired import Desired
 from netloom.core.ownership import outlives_link
 from netloom.model.errors import Conflict, NetloomError
 from netloom.model.kernel import KINDS, KernelObject, Link, Sysctl
+from netloom.model.tables import replaced
 from netloom.reconcile.contracts import Change, Kernel, Outcome, Verb
 from netloom.reconcile.delta import Plan, delta, leans_on
 
@@ -24,6 +25,8 @@ _ALL = frozenset(KINDS)
 _LEANING = frozenset(
     {"sysctl", "address", "neighbour", "fdb", "udp-proxy", "udp-peer", "route", "qdisc"}
 )
+#: Kinds of which a change moves nothing else: many thousands of them stand on a few links.
+_LEAVES = frozenset({"neighbour", "fdb", "udp-peer", "route"})
 #: Objects by kind, then by key.
 Actual = Mapping[str, Mapping[str, KernelObject]]
 #: What the host's facts are made of.
@@ -74,6 +77,8 @@ class Reconciler:
         #: Keys of ``_applied`` that the last step could not bring about.
         self._open: frozenset[str] = frozenset()
         self._unadopted: set[str] = set()
+        #: A state that the kernel had, all of it, when it was last looked at or written to.
+        self._sure: Mapping[str, KernelObject] | None = None
         self._sysctls: frozenset[str] = frozenset()
         #: Grows whenever one of FACT_KINDS was read again: facts may have changed.
         self.generation = 0
@@ -100,7 +105,9 @@ class Reconciler:
     def preview(self, make_desired: Callable[[Actual], Desired]) -> tuple[Desired, Plan]:
         """Return the plan that a step would carry out, after reading everything; change nothing."""
         self.mark(KINDS)
-        return self._compare(make_desired)
+        found = self._compare(make_desired)
+        self._sure = None  # what was read shows more than the plan of the next step may ask for
+        return found
 
     def step(self, make_desired: Callable[[Actual], Desired]) -> Turn:
         """Do one turn: ``make_desired`` gets what is in the kernel, by kind and key.
@@ -123,6 +130,7 @@ class Reconciler:
             if not (self._makes_room(plan, done) or any(_disturbs(outcome) for outcome in done)):
                 break
         self._applied, self._open = desired.state, frozenset(still_open)
+        self._sure = desired.state if self._is_sure(desired, plan, outcomes) else None
         self.repaired.update(repaired)
         self._forget_failures(still_open - stuck)
         return Turn(desired, plan, tuple(outcomes), repaired, self._open)
@@ -138,10 +146,34 @@ class Reconciler:
 
     def _compare(self, make_desired: Callable[[Actual], Desired]) -> tuple[Desired, Plan]:
         desired = make_desired(self.actual())
-        self._want_sysctls(desired)
-        plan = delta(desired.state, self.actual(), hold=desired.hold)
+        among = self._suspects(desired)
+        if among is None:
+            self._want_sysctls(desired)
+        plan = delta(desired.state, self.actual(), hold=desired.hold, among=among)
         self._adopt(desired)
         return desired, plan
+
+    def _suspects(self, desired: Desired) -> Collection[str] | None:
+        """Return the keys that alone can differ from what stands; None when any may.
+
+        That is what is wanted otherwise than in a state which stood whole, as long as nothing was
+        read since. Whenever more than leaves is wanted otherwise, everything is compared.
+        """
+        before, self._sure = self._sure, None
+        if before is None or self._unadopted:
+            return None
+        gone, come = replaced(before, desired.state)
+        former = {obj.key: obj for obj in gone}
+        changed = [obj for obj in come if former.pop(obj.key, None) != obj]
+        changed += former.values()
+        if any(obj.kind_name not in _LEAVES for obj in changed):
+            return None
+        return dict.fromkeys(obj.key for obj in changed)
+
+    def _is_sure(self, desired: Desired, plan: Plan, outcomes: Iterable[Outcome]) -> bool:
+        """Tell whether the kernel has what is wanted, and nothing of ours beside it."""
+        refused = self._open or self.failing or plan.problems or desired.hold
+        return not (refused or self._dirty or any(isinstance(o.change.obj, Link) for o in outcomes))
 
     def _read(self) -> None:
         while self._dirty:

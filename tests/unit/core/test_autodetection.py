@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.views import card, default_route, ip, net
 
-from netloom.core.underlay import astray, facts, facts_or_kept, verdicts
+from netloom.core.underlay import detours, facts, facts_or_kept, verdicts
 from netloom.model.errors import InvalidConfig
 from netloom.model.kernel import KernelObject, Link, Route
 from netloom.model.view import HostFacts
@@ -146,7 +146,7 @@ def test_a_peer_that_is_reached_over_another_card_is_told() -> None:
         ("far", ip("10.9.0.1")),
         ("farther", ip("198.51.100.1")),
     ]
-    problems = list(astray(own, peers))
+    problems = [found for each in peers if (found := detours(own)(*each))]
     assert [problem.subject for problem in problems] == ["peer vms73", "peer far"]
     assert problems[0].text == (
         "its address 192.168.26.73 is reached over ens32, not over ens33, the underlay"
