@@ -35,6 +35,8 @@ COMMANDS = {
 }
 #: Paths of the agent's API → name in the file.
 ANSWERS = {"/v1/status": "status.json", "/v1/plan": "plan.json", "/v1/bgp": "bgp.json"}
+#: What is kept of each log: its end.
+MOST_BYTES = 8 << 20
 _SECRET = "password"  # noqa: S105 - the word by which a line with a secret is known
 
 
@@ -69,7 +71,18 @@ def _parts(settings: Settings, log_dir: Path) -> Iterator[tuple[str, str]]:
         kept = [line if _SECRET not in line else "  # a password is left out" for line in lines]
         yield "bird.conf", "\n".join(kept)
     for log in sorted(log_dir.glob("*.log")):
-        yield f"logs/{log.name}", log.read_text(encoding="utf-8", errors="replace")
+        yield f"logs/{log.name}", _end_of(log)
+
+
+def _end_of(path: Path) -> str:
+    """Return the end of a log, however long it has become."""
+    try:
+        with path.open("rb") as source:
+            size = source.seek(0, io.SEEK_END)
+            source.seek(max(0, size - MOST_BYTES))
+            return source.read().decode("utf-8", errors="replace")
+    except OSError as error:
+        return f"{error}\n"
 
 
 def _output(command: tuple[str, ...]) -> str:
