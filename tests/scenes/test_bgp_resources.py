@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from netloom.lab.waiting import wait_until
 from .bgp_lab import document, sessions, ttl_of, wait_mesh
 
 LabUp = Callable[..., Lab]
+MESH = "node-to-node mesh"
 
 
 def resource(kind: str, name: str, **spec: Any) -> dict[str, Any]:
@@ -78,3 +80,49 @@ def test_hosts_behind_a_reflector_need_no_mesh(lab: Lab) -> None:
     assert ttl_of(a.exec(["ping", "-c1", b.address])) == 62
     fourth = lab.hosts[0].run("d")  # a new one is heard of by way of the reflector as well
     assert ttl_of(b.exec(["ping", "-c1", fourth.address])) == 62
+
+
+def test_a_password_is_read_on_each_host_and_nobody_else_has_it(
+    lab_up: LabUp, tmp_path: Path
+) -> None:
+    """One host has none: its sessions wait and it is told why; the others go on with theirs."""
+    wanted = document()
+    for host in wanted["hosts"]:
+        host["agent"] = {"secretsDir": str(tmp_path / host["name"])}
+    lab = lab_up(wanted)
+    first, second, third = lab.hosts
+    text = r"it's \a ; secret#{1}"
+    for host in lab.hosts[:2]:
+        secret(tmp_path / host.name / "bgp" / "mesh", text)
+    reference = {"secretKeyRef": {"name": "bgp", "key": "mesh"}}
+    apply(first, resource("BGPConfiguration", "default", nodeMeshPassword=reference))
+    for host, name in zip(lab.hosts, "abc", strict=True):
+        host.run(name)
+    wait_until(lambda: peers_of(first) == {second.underlay: MESH}, deadline_s=20, what="a session")
+    place = tmp_path / third.name / "bgp" / "mesh"
+    trouble = f"BGPConfiguration(default): spec.nodeMeshPassword: the file {place} is not there"
+    assert trouble in problems(third)
+    for host in lab.hosts:
+        assert text not in json.dumps(host.status())
+        assert text not in host.exec(["netloom", "plan", "-o", "json"])
+        assert text not in (host.home.directory / "agent.log").read_text()
+    assert text not in first.exec(["netloom", "get", "bgpconfig", "-o", "yaml"])
+    store = first.home.directory.parents[1] / "store"
+    assert not any(text.encode() in file.read_bytes() for file in store.iterdir())
+    secret(place, text)
+    apply(first, resource("GlobalNetworkSet", "one"))  # a reason to look again
+    wait_mesh(lab)
+    place.chmod(0o644)
+    apply(first, resource("GlobalNetworkSet", "two"))
+    wait_until(
+        lambda: any("can be read or written by others" in each for each in problems(third)),
+        deadline_s=20,
+        what="a word about the file's rights",
+    )
+    assert len(peers_of(third)) == 2  # the last good one stays in use
+
+
+def secret(place: Path, text: str) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text + "\n")
+    place.chmod(0o600)

@@ -28,6 +28,7 @@ from netloom.agent.lock import AgentLock
 from netloom.agent.mirror import Mirror
 from netloom.agent.outlook import Outlook
 from netloom.agent.registration import Registration
+from netloom.agent.secrets import SecretFiles
 from netloom.agent.settings import AgentSettings
 from netloom.agent.subnet_file import SubnetFile
 from netloom.agent.upkeep import Upkeep
@@ -86,7 +87,8 @@ class Agent:
         )
         self.registration = Registration(settings.host_id, settings.host_name, time.monotonic)
         self.mirror = Mirror(self.book, settings.host_id)
-        self.outlook = Outlook(settings.host_id, self.watcher, self.book, self.mirror)
+        secrets = SecretFiles(settings.secrets_dir)
+        self.outlook = Outlook(settings.host_id, self.watcher, self.book, self.mirror, secrets.read)
         self.upkeep = Upkeep(self.registration, self.mirror, self.outlook, self.book)
         self.engine = Engine(
             self.kernel,

@@ -7,17 +7,19 @@ claimed and are not yet in the picture, and which containers are gone without a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from netloom.agent.addresses import AddressBook
 from netloom.agent.mirror import Mirror
 from netloom.agent.watcher import StoreWatcher
+from netloom.core.bgp import passwords
 from netloom.kernel.namespaces import is_netns
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import Unavailable
 from netloom.model.host import Block
 from netloom.model.kernel import ALIAS_PREFIX, KernelObject, Link
+from netloom.model.secret import Secret, SecretText
 from netloom.model.view import Cluster, HostFacts, Problem, View
 from netloom.reconcile.loop import Actual
 
@@ -25,16 +27,25 @@ _log = logging.getLogger(__name__)
 
 
 class Outlook:
-    """Makes one host's views. ``problems`` names the containers that are gone."""
+    """Makes one host's views. ``problems`` names the containers that are gone.
+
+    ``secrets`` reads this host's files of those that resources name.
+    """
 
     def __init__(
-        self, host_id: str, watcher: StoreWatcher, book: AddressBook, mirror: Mirror
+        self,
+        host_id: str,
+        watcher: StoreWatcher,
+        book: AddressBook,
+        mirror: Mirror,
+        secrets: Callable[[Iterable[Secret]], Mapping[Secret, SecretText]] = lambda wanted: {},
     ) -> None:
         self.problems: tuple[Problem, ...] = ()
         self._host_id = host_id
         self._watcher = watcher
         self._book = book
         self._mirror = mirror
+        self._secrets = secrets
         self._claimed: dict[Block, None] = {}
         self._admitted: frozenset[str] = frozenset()
         #: Why the store could not say what runs here, when it was asked last.
@@ -56,7 +67,8 @@ class Outlook:
             else:  # the watch has yet to bring it, or has brought the first half of the claim
                 cluster = _with_block(cluster, block)
         present = self._present(endpoints, links)
-        return View(cluster, self._host_id, facts, present, self._admitted)
+        secrets = self._secrets(passwords.wanted(cluster))
+        return View(cluster, self._host_id, facts, present, self._admitted, secrets)
 
     def admit(self, networks: Iterable[str]) -> None:
         """Remember that ``networks`` stand: a later collision takes nothing away from them."""

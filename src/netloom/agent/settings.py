@@ -13,6 +13,7 @@ class AgentSettings:
     ``host_id`` is the host's identity and never made from an address. ``interface`` "" finds the
     underlay by the default route. ``audit_s``: how often everything is read again, whatever the
     kernel told us. ``forward_rules``: accept our traffic inside of iptables' tables that drop it.
+    ``secrets_dir`` has a file for each password that resources name.
     """
 
     datastore: str
@@ -27,3 +28,4 @@ class AgentSettings:
     subnet_file: Path | None = None
     subnet_network: str = "default"
     forward_rules: bool = True
+    secrets_dir: Path = Path("/etc/netloom/secrets")

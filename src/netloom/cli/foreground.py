@@ -80,6 +80,7 @@ def _agent_settings(settings: Settings) -> AgentSettings:
         settings.subnet_file,
         form.network if form else "default",
         settings.forward_rules,
+        settings.secrets_dir,
     )
 
 

@@ -186,6 +186,13 @@ SETTINGS: tuple[Setting, ...] = (
         "true: accept our traffic inside of iptables where its FORWARD chain drops. Or false.",
         "BOOL",
     ),
+    Setting(
+        "secrets_dir",
+        "secretsDir",
+        _path,
+        "Folder of the passwords that resources name: DIR/NAME/KEY, readable by root alone.",
+        "DIR",
+    ),
 )
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
@@ -207,6 +214,7 @@ class Settings:
     interface: str = ""
     subnet_file: Path | None = None
     forward_rules: bool = True
+    secrets_dir: Path = Path("/etc/netloom/secrets")
     given_host_id: str = ""
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
