@@ -189,3 +189,22 @@ def test_what_is_exported_can_be_applied_elsewhere(
     monkeypatch.setenv("NETLOOM_DATASTORE", f"sqlite://{tmp_path}/other.db")
     assert netloom("apply", "-f", file(exported)).code == 0
     assert netloom("get", "all", "-o", "yaml", "--export").out == exported
+
+
+def test_a_new_pool_goes_to_the_network_that_is_as_calicos(netloom: Netloom, file: File) -> None:
+    netloom("network", "create", "blue", "--preset", "calico")
+    netloom("network", "create", "bridges", "--preset", "flannel")
+    assert netloom("apply", "-f", file(SECOND)).code == 0
+    names = [each["name"] for each in netloom("network", "list", "-o", "json").data]
+    assert names == ["blue", "bridges"]
+    got = netloom("get", "pool", "second", "-o", "json").data
+    assert got["metadata"]["annotations"] == {"netloom/network": "blue"}
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["ippool", "IPPools", "pool", "ipps", "no", "nos", "weps", "bgpp", "ipamconfigs", "pros"],
+)
+def test_kinds_have_calicoctls_short_names(netloom: Netloom, word: str) -> None:
+    netloom("network", "create", "blue", "--preset", "flannel")
+    assert netloom("get", word).code == 0

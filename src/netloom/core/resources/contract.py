@@ -67,7 +67,7 @@ class Kind:
 
     def called(self, word: str) -> bool:
         """Tell whether ``word`` means this kind, whatever its case."""
-        names = (self.name, self.plural, *self.aliases)
+        names = (self.name, self.plural, *self.aliases, *(f"{alias}s" for alias in self.aliases))
         return word.lower() in {name.lower() for name in names}
 
     def find(self, picture: Picture, namespace: str, name: str) -> Resource | None:

@@ -1,8 +1,9 @@
 """IPPool: a pool of a network, as Calico's users see and write it.
 
 A pool is shown under the name that it was written with, else under one made of its network's. A
-new one goes to the network that its annotation :data:`NETWORK` names, else to ``calico``, which is
-made with the preset of that name when it is not there.
+new one goes to the network that its annotation :data:`NETWORK` names, else to the one network with
+``on-demand`` addressing that there is, else to ``calico``, which is made with the preset of that
+name when it is not there.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Pools:
     def keys(self, picture: Picture, resource: Resource) -> tuple[str, ...]:
         """Return the key of the pool's network."""
         found = _find(picture, resource.name)
-        name = found.network.name if found else _network_for(resource)
+        name = found.network.name if found else _network_for(picture, resource)
         return (network_key(name),)
 
     def written(self, picture: Picture, resource: Resource) -> tuple[Operation, ...]:
@@ -98,7 +99,8 @@ class Pools:
                 "keep their addresses until they go",
             )
         _refuse_other_network(resource, found)
-        before = found.network if found else picture.cluster.networks.get(_network_for(resource))
+        name = _network_for(picture, resource)
+        before = found.network if found else picture.cluster.networks.get(name)
         try:
             return _write(_changed(picture, resource, before, asked))
         except InvalidConfig as error:
@@ -195,14 +197,19 @@ def _find(picture: Picture, name: str) -> _Found | None:
     return None
 
 
-def _network_for(resource: Resource) -> str:
-    return resource.annotations.get(NETWORK, DEFAULT_NETWORK)
+def _network_for(picture: Picture, resource: Resource) -> str:
+    """Return the network that a new pool goes to."""
+    if NETWORK in resource.annotations:
+        return resource.annotations[NETWORK]
+    networks = picture.cluster.networks.values()
+    like = [each.name for each in networks if each.addressing.mode == "on-demand"]
+    return like[0] if len(like) == 1 else DEFAULT_NETWORK
 
 
 def _refuse_other_network(resource: Resource, found: _Found | None) -> None:
     """Refuse a pool that is to go to another network, or to one that cannot be called so."""
     where = f"metadata.annotations.{NETWORK}"
-    wanted = parse_name(_network_for(resource), where)
+    wanted = parse_name(resource.annotations.get(NETWORK, DEFAULT_NETWORK), where)
     if found and NETWORK in resource.annotations and wanted != found.network.name:
         raise InvalidConfig(
             f"{where}: {resource.name} is a pool of network {found.network.name}, not of {wanted}",
@@ -224,7 +231,7 @@ def _choice(network: Network, pool: Pool) -> Choice:
 def _changed(picture: Picture, resource: Resource, before: Network | None, asked: Asked) -> Network:
     """Return the network with the pool in it, checked against all that is there."""
     if before is None:
-        data = {**definition.preset("calico"), "name": _network_for(resource)}
+        data = {**definition.preset("calico"), "name": _network_for(picture, resource)}
         data["pools"] = [asked.pool.render()]
         data["backend"] = choice_of(asked.ipip, asked.vxlan).render()
         wanted = definition.parse(data)

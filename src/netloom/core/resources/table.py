@@ -35,20 +35,20 @@ def _document(
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("IPPool", "ipPools", pools.check, pools.Pools()),
+        Kind("IPPool", "ipPools", pools.check, pools.Pools(), ("pool", "ipp")),
         _document("IPReservation", "ipReservations", reserved.check),
         _document("IPAMConfiguration", "ipamConfigurations", configured.check, "ipamconfig"),
         Kind("Node", "nodes", node.check, node.Nodes(), ("no",)),
         _document("BGPConfiguration", "bgpConfigurations", bgp.check_configuration, "bgpconfig"),
-        _document("BGPPeer", "bgpPeers", bgp.check_peer),
+        _document("BGPPeer", "bgpPeers", bgp.check_peer, "bgpp"),
         _document("BGPFilter", "bgpFilters", bgp_filter.check_filter),
-        _document("HostEndpoint", "hostEndpoints", endpoints.check_host_endpoint, "hep", "heps"),
+        _document("HostEndpoint", "hostEndpoints", endpoints.check_host_endpoint, "hep"),
         Kind(
             "WorkloadEndpoint",
             "workloadEndpoints",
             workloads.check,
             workloads.Workloads(),
-            ("wep", "weps"),
+            ("wep",),
             namespaced=True,
             told=True,
         ),
