@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from netloom.core import definition
-from netloom.lab import agents, etcd, faults, listing, record, teardown, wiring
+from netloom.lab import agents, etcd, faults, listing, neighbours, record, teardown, wiring
 from netloom.lab.agents import Home
 from netloom.lab.host import SETTLE_PATIENCE_S, LabHost
 from netloom.lab.names import parse_lab_name
@@ -192,6 +192,7 @@ class Lab:
         progress(f"{', '.join(counts)}, {_count('segment', len(topology.segments))}")
         wiring.make_namespaces(self.name, topology)
         wiring.wire(self.name, topology)
+        neighbours.introduce(self.name, topology)
         for host in self.hosts:
             host.home.make(host.node.agent)
 
