@@ -230,7 +230,8 @@ class Engine:
         if self._facts is None or self._facts[0] != (generation, interface):
             base = [obj for kind in self._fact_kinds for obj in actual[kind].values()]
             before = self._facts[1] if self._facts else None
-            self._facts = ((generation, interface), facts_or_kept(base, interface, before))
+            now = facts_or_kept(base, interface, before)
+            self._facts = ((generation, interface), before if before == now else now)
         view = self._make_view(self._facts[1], actual)
         if view is None:
             raise _NothingKnown

@@ -47,6 +47,8 @@ class Outlook:
         self._mirror = mirror
         self._secrets = secrets
         self._claimed: dict[Block, None] = {}
+        #: A picture's blocks, and those of them that are this host's: replaced as a whole.
+        self._own: tuple[object, tuple[Block, ...]] = (None, ())
         self._admitted: frozenset[str] = frozenset()
         #: Why the store could not say what runs here, when it was asked last.
         self._unsaid = ""
@@ -81,8 +83,18 @@ class Outlook:
     def own_blocks(self, network: str) -> tuple[Block, ...]:
         """Return this host's confirmed blocks of a network, those just claimed included."""
         claimed = tuple(self._claimed)  # first: the engine forgets what the picture has
-        known = View(self._picture(), self._host_id, HostFacts()).own_blocks(network)
+        known = [block for block in self._own_known() if block.network == network]
         return (*known, *(b for b in claimed if b.network == network and b not in known))
+
+    def _own_known(self) -> tuple[Block, ...]:
+        """Return the own confirmed blocks, sorted; each picture is looked through once."""
+        blocks, (seen, own) = self._picture().blocks, self._own
+        if seen is not blocks:
+            held = [b for b in blocks.values() if b.host_id == self._host_id and b.confirmed]
+            held.sort(key=lambda b: (b.cidr.version, int(b.cidr.network_address)))
+            own = tuple(held)
+            self._own = (blocks, own)
+        return own
 
     def _picture(self) -> Cluster:
         return self._watcher.cluster or Cluster()

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from netloom.agent.own_part import OwnPart
 from netloom.core.backends.table import BACKENDS
 from netloom.core.desired import Desired
 from netloom.core.moving import finished
@@ -39,6 +40,7 @@ class Registration:
         self.host_name = host_name
         self.problems: tuple[Problem, ...] = ()
         self._clock = clock
+        self._own = OwnPart(host_id)
         self._claimed: set[Block] = set()
         self._incidents: dict[Problem, float] = {}
         self._lease = 0
@@ -147,6 +149,7 @@ class Registration:
         self, store: Store, cluster: Cluster, facts: HostFacts, applied: Desired | None
     ) -> list[Problem]:
         wanted = self.record(cluster, facts, applied)
+        self._own.look(cluster, wanted)
         key = host_key(self.host_id)
         if key in cluster.standing or cluster.hosts.get(self.host_id) != wanted:
             entry = store.get(key)
@@ -161,8 +164,7 @@ class Registration:
                 f"underlay address {address} is also host {other.name}'s ({other.id})",
                 "give each host its own address, or name the right interface (--interface)",
             )
-            for other in cluster.hosts.values()
-            if other.id != self.host_id
+            for other in self._own.twins
             for address in (wanted.underlay4, wanted.underlay6)
             if address is not None and address in (other.underlay4, other.underlay6)
         ]
@@ -175,11 +177,7 @@ class Registration:
         own_host = cluster.hosts.get(self.host_id) or Host(self.host_id, self.host_name)
         labels = labels_of(cluster, own_host)
         for network in cluster.networks.values():
-            own = [
-                block
-                for block in cluster.blocks.values()
-                if block.host_id == self.host_id and block.network == network.name
-            ]
+            own = [block for block in self._own.blocks if block.network == network.name]
             held = claims.Held(
                 own,
                 {b.cidr for b in own if block_key(network.name, b.cidr) in cluster.standing},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from netloom.agent.addresses import AddressBook
 from netloom.agent.engine import Engine
@@ -16,6 +17,7 @@ from netloom.agent.outlook import Outlook
 from netloom.agent.registration import KEEP_ALIVE_S, Registration
 from netloom.agent.watcher import StoreWatcher
 from netloom.core.moving import in_kernel
+from netloom.model.datastore import Store
 from netloom.model.errors import NetloomError, Unavailable
 
 _log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ class Upkeep:
         self._mirror = mirror
         self._outlook = outlook
         self._book = book
+        self._shown: object = None
+        self._shown_s = 0.0
         self._stopping = threading.Event()
         self._due = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
@@ -85,4 +89,14 @@ class Upkeep:
         self._registration.sync(store, cluster, self._engine.facts, remembered, applied)
         own = [block for name in cluster.networks for block in self._outlook.own_blocks(name)]
         self._book.remember_blocks(own)
-        self._mirror.sync_once(store)
+        self._show(store, (self._book.version, cluster.store_id, not cluster.standing))
+
+    def _show(self, store: Store, seen: object) -> None:
+        """Mirror the endpoints when they or the store are others, else now and then.
+
+        Each host is woken by what others do, and the store need not be asked for that.
+        """
+        now_s = time.monotonic()
+        if seen != self._shown or now_s - self._shown_s >= KEEP_ALIVE_S:
+            self._mirror.sync_once(store)
+            self._shown, self._shown_s = seen, now_s
