@@ -12,14 +12,15 @@ import base64
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from netloom.model.datastore import Entry, Listing, Store, Watch
+from netloom.model.datastore import Batch, Entry, Event, Listing, Store, Watch
 from netloom.model.errors import NetloomError, Unavailable
 from netloom.model.keys import CLUSTER
 from netloom.model.view import Cluster
-from netloom.reconcile.cluster import fold, from_listing
+from netloom.reconcile.cluster import fold, from_listing, unreadable
+from netloom.store.flannel.adapter import FlannelStore
 from netloom.store.whole_file import write_whole
 
 _log = logging.getLogger(__name__)
@@ -112,18 +113,23 @@ class StoreWatcher:
 
     def _follow(self) -> None:
         """List, then fold what the watch brings, until the store is lost or another one."""
-        if self.store is None:
-            self.store = self._opened()
-        store = self.store
-        listing = store.list(CLUSTER)
         if self.cluster is None:
             self.load_cache()
+        if self.store is None:
+            store = self._opened()
+            if isinstance(store, FlannelStore):
+                store.recall(self._entries.values())
+            self.store = store
+        store = self.store
+        listing = store.list(CLUSTER)
         previous = self.cluster or Cluster()
         fresh = from_listing(listing, store.store_id, previous)
         if fresh.standing and not previous.standing:
             self._save()  # what stands shall stand over a restart, too
         self.cluster = fresh
-        self._entries = {entry.key: entry for entry in listing.entries}
+        before, self._entries = self._entries, {entry.key: entry for entry in listing.entries}
+        for key in unreadable(fresh):
+            self._keep_good(key, before.get(key))
         if self.error:
             _log.info("datastore connected at revision %d", listing.revision)
         self.error = ""
@@ -136,28 +142,44 @@ class StoreWatcher:
 
     def _fold(self, watch: Watch) -> None:
         unsaved = True
-        while not self._stopping.is_set():
-            batch = watch.next(SAVE_AFTER_S if unsaved else 60.0)
-            if batch is None:
-                if unsaved:
-                    self._save()
-                unsaved = False
-                continue
-            if batch.compacted:
-                _log.warning("the store's history is gone or it was replaced: listing again")
-                return
-            assert self.cluster is not None
-            if batch.events:
-                unsaved = True
-                for event in batch.events:
-                    if event.entry is None:
-                        self._entries.pop(event.key, None)
-                    else:
-                        self._entries[event.key] = event.entry
-            before = self.cluster
-            self.cluster = fold(before, batch)
-            if self.cluster is not before:
-                self._changed()
+        try:
+            while not self._stopping.is_set():
+                batch = watch.next(SAVE_AFTER_S if unsaved else 60.0)
+                if batch is None:
+                    if unsaved:
+                        self._save()
+                    unsaved = False
+                    continue
+                if batch.compacted:
+                    _log.warning("the store's history is gone or it was replaced: listing again")
+                    return
+                unsaved = unsaved or bool(batch.events)
+                self._take(batch)
+        finally:
+            if unsaved:
+                self._save()  # what was seen last is what the next run begins with
+
+    def _take(self, batch: Batch) -> None:
+        before = self.cluster
+        assert before is not None
+        self.cluster = fold(before, batch)
+        self._note(batch.events, unreadable(self.cluster))
+        if self.cluster is not before:
+            self._changed()
+
+    def _note(self, events: Iterable[Event], broken: frozenset[str]) -> None:
+        """Keep what is to be kept on disk: of what cannot be read, the last good form."""
+        for event in events:
+            before = self._entries.pop(event.key, None)
+            if event.key in broken:
+                self._keep_good(event.key, before)
+            elif event.entry is not None:
+                self._entries[event.key] = event.entry
+
+    def _keep_good(self, key: str, good: Entry | None) -> None:
+        self._entries.pop(key, None)
+        if good is not None:
+            self._entries[key] = good
 
     def _lost(self, error: str) -> None:
         if error != self.error:

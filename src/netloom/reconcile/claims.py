@@ -208,7 +208,7 @@ def settle(store: Store, network: Network, host_id: str) -> list[Claim]:
     that lie in no pool of the network any more are withdrawn. Idempotent.
     """
     while True:
-        claims = list_claims(store, network.name)
+        claims = [c for c in list_claims(store, network.name) if not _means_none(c, network)]
         changes = [
             (each, _settled(each, claims, network))
             for each in claims
@@ -253,6 +253,17 @@ def _settled(each: Claim, claims: list[Claim], network: Network) -> Put | Delete
     block = each.confirmed().block
     assert block is not None
     return Put(each.entry.key, _value(block))
+
+
+def _means_none(claim: Claim, network: Network) -> bool:
+    """Tell whether it is no claim of anybody's: unreadable, and over more than a pool's block.
+
+    Else one such key would keep every host from a block.
+    """
+    return claim.block is None and any(
+        within(pool.cidr, claim.cidr) and claim.cidr.prefixlen < pool.block_size
+        for pool in network.pools
+    )
 
 
 def list_claims(store: Store, network: str) -> list[Claim]:

@@ -36,6 +36,7 @@ from netloom.reconcile.cluster_tables import (
     Ranges,
     place,
     read,
+    subject_of,
 )
 
 _STORE = "store"  # the subject of the problem that tells of a replaced store
@@ -87,6 +88,12 @@ def release(cluster: Cluster) -> Cluster:
         draft.forget(key)
     draft.standing = set()
     return draft.cluster()
+
+
+def unreadable(cluster: Cluster) -> frozenset[str]:
+    """Return the keys of which the last good form, if any, is in use."""
+    subjects = (subject_of(problem) for problem in cluster.problems)
+    return frozenset(s.removeprefix(KEY_SUBJECT) for s in subjects if s.startswith(KEY_SUBJECT))
 
 
 class _Draft:
@@ -194,12 +201,12 @@ class _Draft:
     def _complain(self, problem: Problem) -> None:
         if self._problems is None:
             self._problems = _problems_by_subject(self._base)
-        self._problems[problem.subject] = problem
+        self._problems[subject_of(problem)] = problem
 
     def _settle(self, key: str) -> None:
         subject = KEY_SUBJECT + key
         if self._problems is None:
-            if not any(problem.subject == subject for problem in self._base.problems):
+            if not any(subject_of(problem) == subject for problem in self._base.problems):
                 return
             self._problems = _problems_by_subject(self._base)
         self._problems.pop(subject, None)
@@ -236,7 +243,7 @@ def _standing_problem(change: str) -> Problem:
 
 
 def _problems_by_subject(cluster: Cluster) -> dict[str, Problem]:
-    return {problem.subject: problem for problem in cluster.problems}
+    return {subject_of(problem): problem for problem in cluster.problems}
 
 
 def _keys_of(cluster: Cluster) -> Iterable[str]:

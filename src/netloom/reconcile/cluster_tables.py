@@ -18,6 +18,21 @@ from netloom.model.view import Problem
 
 KEY_SUBJECT = "key "  # subjects of problems with one key begin so
 
+
+class KeyProblem(Problem):
+    """A problem with what stands at a key that another's format has for it.
+
+    ``subject`` names that key, as a person finds it in the store; ``key`` is the record's.
+    """
+
+    __slots__ = ("key",)
+    key: str
+
+    def __init__(self, key: str, shown: str, text: str, remedy: str) -> None:
+        super().__init__("error", KEY_SUBJECT + shown, text, remedy)
+        object.__setattr__(self, "key", key)
+
+
 #: What a table is keyed by: a name, an id, (network, cidr), or (kind, namespace, name).
 Identity = Any
 
@@ -114,7 +129,7 @@ def read(where: Place, key: str, value: bytes) -> tuple[Any, Problem | None]:
     """Return what ``value`` says, or the problem with it.
 
     A store that translates another's format says itself what it cannot read, and of which key:
-    ``{"unreadable": text, "remedy": text}`` in the record's place.
+    ``{"key": key, "unreadable": text, "remedy": text}`` in the record's place.
     """
     try:
         document = json.loads(value.decode())
@@ -131,9 +146,14 @@ def read(where: Place, key: str, value: bytes) -> tuple[Any, Problem | None]:
     return parsed, None
 
 
+def subject_of(problem: Problem) -> str:
+    """Return what a problem is known by among those of a cluster: mostly the record's key."""
+    return KEY_SUBJECT + problem.key if isinstance(problem, KeyProblem) else problem.subject
+
+
 def _foreign(key: str, document: dict[str, Any]) -> Problem:
     remedy = str(document.get("remedy", ""))
-    return Problem("error", KEY_SUBJECT + key, str(document["unreadable"]), remedy)
+    return KeyProblem(key, str(document.get("key", key)), str(document["unreadable"]), remedy)
 
 
 def _unreadable(key: str, error: Exception) -> Problem:

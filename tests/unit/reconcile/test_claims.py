@@ -19,6 +19,7 @@ from netloom.model.keys import BLOCKS, block_key, reservation_key, resource_key
 from netloom.model.network import Addressing, Network
 from netloom.model.pool import Pool
 from netloom.model.selector import Selector
+from netloom.reconcile.claim_refusals import FormerSize
 from netloom.reconcile.claims import (
     MOST_ATTEMPTS,
     Held,
@@ -193,6 +194,13 @@ def test_a_claim_that_does_not_parse_is_nobodys_to_take() -> None:
     assert claim(store, host("h1")).cidr == ip_network("10.244.1.0/24")
 
 
+@pytest.mark.parametrize("cidr", ["10.244.0.0/16", "10.0.0.0/8", "0.0.0.0/0"])
+def test_an_unreadable_key_over_the_whole_pool_keeps_nobody_from_a_block(cidr: str) -> None:
+    store = MemoryStore()
+    store.commit(Transaction([Put(block_key("blue", ip_network(cidr)), b"{rubbish")]))
+    assert claim(store, host("h1")).cidr == ip_network("10.244.0.0/24")
+
+
 def test_pending_blocks_of_other_hosts_are_never_touched() -> None:
     store = MemoryStore()
     put(store, Block("blue", ip_network("10.244.0.0/24"), "gone", confirmed=False))
@@ -332,3 +340,47 @@ def test_in_host_block_mode_nothing_is_claimed_of_a_pool_that_is_closed_to_the_h
     held = Held([closed], forgotten=[closed.cidr])
     back = hold_blocks(store, network, "h3", held)
     assert closed in back, "containers live in it: what a store forgot is put back in any case"
+
+
+@pytest.mark.parametrize("mode", ["host-block", "on-demand"])
+@pytest.mark.parametrize("size", [22, 26])
+def test_of_a_pool_with_another_block_size_one_block_of_the_new_size_is_claimed(
+    mode: str, size: int
+) -> None:
+    """Beside the former one, once; a network's limit counts the new size alone."""
+    store = MemoryStore()
+    former = Block("blue", ip_network("10.244.0.0/24"), "h1", confirmed=True)
+    put(store, former)
+    pool = replace(POOL, block_size=size)
+    network = replace(FLANNEL, pools=(pool,), addressing=Addressing(mode, 1))
+    (new,) = hold_blocks(store, network, "h1", Held([former]))
+    assert new.cidr.prefixlen == size
+    assert not hold_blocks(store, network, "h1", Held([former, new]))
+    assert not hold_blocks(store, network, "h1", Held([former], resized=False))
+    assert claim(store, Search(network, pool, "h1", known=(former.cidr,))) == new
+    with pytest.raises(Exhausted, match="that it may"):
+        claim(store, Search(network, pool, "h1", known=(former.cidr, new.cidr)))
+
+
+def test_a_pool_without_room_for_the_new_size_leaves_the_host_its_former_block() -> None:
+    store = MemoryStore()
+    held = [
+        Block("blue", ip_network(f"10.9.0.{64 * n}/26"), f"h{n}", confirmed=True) for n in range(4)
+    ]
+    for block in held:
+        put(store, block)
+    network = replace(FLANNEL, pools=(replace(SMALL, block_size=28),))
+    with pytest.raises(FormerSize, match=r"until there is one, addresses come from 10\.9\.0\.0/26"):
+        hold_blocks(store, network, "h0", Held(held[:1]))
+    assert len(blocks(store)) == 4
+
+
+def test_a_restored_store_gets_the_former_block_and_the_new_one_back() -> None:
+    held = [
+        Block("blue", ip_network(cidr), "h1", confirmed=True)
+        for cidr in ("10.244.0.0/24", "10.244.1.0/26")
+    ]
+    store = MemoryStore()
+    network = replace(FLANNEL, pools=(replace(POOL, block_size=26),))
+    got = hold_blocks(store, network, "h1", Held(held, [block.cidr for block in held]))
+    assert list(got) == held

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,7 +231,7 @@ def test_a_poison_key_takes_nothing_away(world: World, key: str, value: str):
         assert cluster.networks == before.networks
     assert followed.problems == listed.problems
     if key.startswith("subnets/"):
-        assert f"{PREFIX}/{key}" in followed.problems[0].text
+        assert followed.problems[0].subject == f"key {PREFIX}/{key}"
         assert "etcdctl del" in followed.problems[0].remedy
 
 
@@ -269,6 +270,66 @@ def test_an_agent_that_starts_beside_a_lease_that_fits_no_more_keeps_what_it_kne
     world.put("subnets/10.244.7.0-24", theirs("192.168.31.7", backend="host-gw"), ttl_s=60)
     after = cluster_of(world.open(), good)
     assert (after.blocks, after.hosts) == (good.blocks, good.hosts)
+
+
+def test_an_agent_that_starts_beside_a_lease_that_nobody_can_read_asks_its_own_memory(world: World):
+    """Such a lease names no host: only what an earlier run saw tells whose block that is."""
+    world.put("config", DUAL)
+    both = theirs("192.168.31.7").replace('"PublicIPv6":null', '"PublicIPv6":"fd00:31::7"')
+    data = f'{{"VNI":1,"VtepMAC":"{MAC}"}}'
+    value = both[:-1] + f',"BackendV6Data":{data}}}'
+    world.put("subnets/10.244.7.0-24&fd00:244:0:7::-64", value, ttl_s=60)
+    earlier = world.open()
+    good, kept = cluster_of(earlier), earlier.list(keys.CLUSTER).entries
+    assert good.hosts
+    world.put("subnets/10.244.7.0-24&fd00:244:0:7::-64", "{", ttl_s=60)
+    store = world.open()
+    store.recall(kept)
+    after = cluster_of(store, good)
+    assert (after.blocks, after.hosts) == (good.blocks, good.hosts)
+    assert len(set(after.problems)) == 1, "block, block and host are one lease"
+    world.put("subnets/10.244.7.0-24&fd00:244:0:7::-64", value, ttl_s=60)
+    assert cluster_of(store, after) == replace(good, revision=world.raw.list("").revision)
+
+
+@pytest.mark.parametrize(
+    ("segment", "why"),
+    [
+        ("10.9.9.0-24", "10.9.9.0/24 is no part of the network 10.244.0.0/16"),
+        ("10.244.0.0-16", "10.244.0.0/16 is no part"),
+        ("10.0.0.0-8", "10.0.0.0/8 is no part"),
+        ("0.0.0.0-0", "0.0.0.0/0 is no part"),
+    ],
+)
+@pytest.mark.parametrize("ttl_s", [0, 60])
+def test_a_lease_that_is_no_part_of_the_network_is_named_and_nobodys(
+    world: World, segment: str, why: str, ttl_s: int
+):
+    """Routes to it would take packets from where they belong: all of ours, or another's."""
+    world.put("config", CONFIG)
+    world.put(f"subnets/{segment}", theirs("192.168.31.7"), ttl_s=ttl_s)
+    store = world.agent(1)
+    cluster = cluster_of(store)
+    assert not cluster.blocks
+    assert set(cluster.hosts) == {"h1"}
+    (problem,) = set(cluster.problems)
+    assert why in problem.text
+    assert problem.subject == f"key {PREFIX}/subnets/{segment}"
+    (block,) = claims.hold_blocks(store, network_of(store), "h1")
+    assert block.cidr.subnet_of(ipaddress.IPv4Network("10.244.0.0/16"))  # type: ignore[arg-type]
+    world.delete(f"subnets/{segment}")
+    assert cluster_of(store, cluster).problems == ()
+
+
+def test_another_network_in_the_config_takes_no_lease_from_who_has_it(world: World):
+    world.put("config", CONFIG)
+    world.put("subnets/10.244.7.0-24", theirs("192.168.31.7"), ttl_s=60)
+    store = world.open()
+    good = cluster_of(store)
+    world.put("config", CONFIG.replace("10.244", "10.99"))
+    after = cluster_of(store, good)
+    assert (after.blocks, after.hosts) == (good.blocks, good.hosts)
+    assert "10.244.7.0/24 is no part of the network 10.99.0.0/16" in after.problems[0].text
 
 
 def test_a_lease_that_is_deleted_after_it_could_not_be_read_takes_its_host_along(world: World):

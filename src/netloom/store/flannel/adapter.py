@@ -9,6 +9,7 @@ this host. See ``layout`` for what stands where.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 
 from netloom.model import keys
@@ -27,6 +28,7 @@ from netloom.store.flannel.changes import Lost, Translation
 from netloom.store.flannel.holding import Holding
 from netloom.store.flannel.layout import Format
 from netloom.store.flannel.picture import Picture
+from netloom.store.flannel.records import guests_blocks
 from netloom.store.flannel.watch import FlannelWatch, RenamedWatch, StaleWatch
 
 
@@ -129,6 +131,15 @@ class FlannelStore:
     def revoke(self, lease: int) -> None:
         """End the lease now and delete its keys; absent is well."""
         self._store.revoke(lease)
+
+    def recall(self, entries: Iterable[Entry]) -> None:
+        """Learn from the records of an earlier run at which address each guest was.
+
+        The host of a lease that cannot be read any more is known by that alone.
+        """
+        known = dict(guests_blocks(entries))
+        with self._lock:
+            self._shown = Picture(self._form, self._shown.raw.values(), known)
 
     def take_incidents(self) -> tuple[str, ...]:
         """Return what happened to this host's leases since the last call, in sentences."""

@@ -87,6 +87,8 @@ class Reader:
             host = self.host(holder.host_id)
             if host is None or host.underlay4 != lease.public_ip:
                 holder = None
+        if holder is None and (problem := self.told.misplaced(cidrs)):
+            return Held(segment, entry, cidrs, problem=problem)
         serves, problem = ("", "") if holder else self.told.serves(lease, len(cidrs) > 1)
         return Held(segment, entry, cidrs, lease, holder, untouched, serves, problem)
 

@@ -12,7 +12,7 @@ host that runs flannel's daemon: a *guest*, known by its public address alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from netloom.model import keys
@@ -33,7 +33,12 @@ from netloom.store.flannel.told import Told, absent
 class Picture:
     """The table. ``apply`` takes raw changes and returns which of our keys they changed."""
 
-    def __init__(self, form: Format, entries: Iterable[Entry]) -> None:
+    def __init__(
+        self,
+        form: Format,
+        entries: Iterable[Entry],
+        recalled: Mapping[IPNetwork, str] | None = None,
+    ) -> None:
         self.form = form
         self.raw: dict[str, Entry] = {entry.key: entry for entry in entries}
         self.records: dict[str, Entry] = {}
@@ -42,8 +47,10 @@ class Picture:
         self._made: dict[str, tuple[str, ...]] = {}
         self._by_address, self._by_host = Index(), Index()
         self._noted: dict[str, str] = {}
-        #: The address that a guest's lease had before it could not be read any more, by segment.
+        #: The address that a guest's lease had before it could not be read any more, by segment,
         self._last: dict[str, str] = {}
+        #: and what an earlier run knew of that, by block.
+        self._recalled: Mapping[IPNetwork, str] = recalled or {}
         self._make("config")
         segments = [key.removeprefix(form.subnets) for key in self._below(form.subnets)]
         for segment in segments:
@@ -69,7 +76,7 @@ class Picture:
         twin.form, twin._told = self.form, self._told
         twin.raw, twin.records, twin.held = dict(self.raw), dict(self.records), dict(self.held)
         twin._made, twin._noted = dict(self._made), dict(self._noted)
-        twin._last = dict(self._last)
+        twin._last, twin._recalled = dict(self._last), self._recalled
         twin._by_address, twin._by_host = self._by_address.copy(), self._by_host.copy()
         return twin
 
@@ -182,7 +189,7 @@ class Picture:
             self._told = told = Told.parse(form, self.raw)
         except InvalidConfig as error:
             # what was read before stays the measure for leases
-            return [recorded(entry, key, unreadable(str(error), error.hint))]
+            return [recorded(entry, key, unreadable(form.config, str(error), error.hint))]
         assert told.network is not None
         made = [(key, told.network.render()), *told.reservations(form)]
         return [recorded(entry, place, encode(content)) for place, content in made]
@@ -193,7 +200,7 @@ class Picture:
         for address in self._address_of(segment):
             self._by_address.remove(address, segment)
         before = self.held.get(segment)
-        guests = self._address_of(segment) if before and before.holder is None else set()
+        guests = self._address_of(segment) if before and before.holder is None else set[str]()
         self._last.pop(segment, None)
         entry = self.raw.get(self.form.subnets + segment)
         if entry is None:
@@ -205,6 +212,8 @@ class Picture:
         if before == held:
             held = before  # copies of this picture share it
         self.held[segment] = held
+        if before is None:
+            guests = {self._recalled[cidr] for cidr in held.cidrs if cidr in self._recalled}
         for address in guests if held.lease is None else ():
             self._last[segment] = address
             self._by_address.add(address, segment)

@@ -7,12 +7,15 @@ be read; all leases of one public address together are a host.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
 from netloom.model import keys
+from netloom.model.addr import IPNetwork
 from netloom.model.datastore import Entry
+from netloom.model.errors import InvalidConfig
 from netloom.model.host import Block, Host, Reservation
 from netloom.store.flannel.document import encode
 from netloom.store.flannel.held import Held
@@ -28,19 +31,20 @@ def recorded(entry: Entry, key: str, value: bytes) -> Entry:
     return Entry(key, value, entry.create_revision, entry.mod_revision)
 
 
-def unreadable(text: str, remedy: str) -> bytes:
-    """Return the value that says of a key that it cannot be read, for ``reconcile/cluster``."""
-    note: Mapping[str, Any] = {"unreadable": text, "remedy": remedy}
+def unreadable(key: str, text: str, remedy: str) -> bytes:
+    """Return the value that says of flannel's ``key`` that it cannot be read.
+
+    ``reconcile/cluster`` understands it in a record's place.
+    """
+    note: Mapping[str, Any] = {"key": key, "unreadable": text, "remedy": remedy}
     return encode(note)
 
 
 def note(form: Format, held: Held) -> bytes:
     """Return the value that says why a lease cannot be used."""
     key = form.subnets + held.segment
-    return unreadable(
-        f"{key}: {held.problem}",
-        f"mend the value or delete the key: etcdctl del {json.dumps(key)}",
-    )
+    text = f"{held.problem}; what was there before, if anything was, stays in use"
+    return unreadable(key, text, f"mend the value or delete the key: etcdctl del {json.dumps(key)}")
 
 
 def of_lease(form: Format, held: Held) -> list[Entry]:
@@ -74,7 +78,8 @@ def of_guests(form: Format, told: Told, guests: Sequence[Held]) -> list[Entry]:
         names = " and ".join(f"{form.subnets}{each.segment}" for each in guests)
         text = f"two hosts have the public address {newest.address}: {names} name different"
         remedy = "give each host its own address (-public-ip, -iface), and delete the older key"
-        return [recorded(newest.entry, key, unreadable(f"{text} tunnel ends", remedy))]
+        both = unreadable(newest.entry.key, f"{text} tunnel ends", remedy)
+        return [recorded(newest.entry, key, both)]
     return [recorded(newest.entry, key, _guest(form.network, told, newest))]
 
 
@@ -84,6 +89,16 @@ def of_lost_guest(form: Format, address: str, leases: Sequence[Held]) -> list[En
         if each.problem and each.holder is None and not each.reserved:
             return [recorded(each.entry, keys.host_key(GUEST + address), note(form, each))]
     return []
+
+
+def guests_blocks(entries: Iterable[Entry]) -> Iterator[tuple[IPNetwork, str]]:
+    """Go over the blocks of guests among records: each with the address of its guest."""
+    for entry in entries:
+        if entry.key.startswith(keys.BLOCKS):
+            with suppress(ValueError, InvalidConfig):
+                block = Block.parse(json.loads(entry.value), entry.key)
+                if block.host_id.startswith(GUEST):
+                    yield block.cidr, block.host_id.removeprefix(GUEST)
 
 
 def _guest(name: str, told: Told, held: Held) -> bytes:
