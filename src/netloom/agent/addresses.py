@@ -21,7 +21,7 @@ from netloom.agent.index import Index
 from netloom.agent.journal import Record
 from netloom.core.ipam.ledger import Usage
 from netloom.core.ipam.supply import Supply, pick
-from netloom.model.addr import IPAddress
+from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.datastore import Compare, Delete, Put, Store, Transaction
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import Conflict, InvalidConfig, Unavailable
@@ -55,6 +55,8 @@ class AddressBook:
         self._index = Index(records.read(journal))
         #: The journal may hold something else than the index says.
         self._stale = False
+        #: Blocks that the host gives up: nothing is dealt from them any more.
+        self._given_up: frozenset[tuple[str, IPNetwork]] = frozenset()
         #: Keys of intents whose write may or may not have happened; nobody was promised them.
         self._doubtful: set[str] = set()
 
@@ -165,6 +167,7 @@ class AddressBook:
         with self._turn():
             if draft.handle in self._index.records:
                 raise _exists(self._index.records[draft.handle])
+            supply = self._without_given_up(supply)
             ledger = self._index.supplied(supply)
             addresses = pick(ledger, supply, wanted)
             endpoint = replace(
@@ -250,6 +253,22 @@ class AddressBook:
                 index.blocks = wanted
                 for network, address in stray:
                     index.ledger(network).forget(address)
+
+    def give_up(self, blocks: Iterable[Block]) -> tuple[Block, ...]:
+        """Return those of ``blocks`` that hold no address, and deal from them no more.
+
+        Those given up before and not named now are dealt from again: call it with all, each time.
+        """
+        with self._writing, self._lock:
+            if not self._index.host_id and not self._index.records:
+                return ()  # a new journal does not know what lives there
+            empty = tuple(block for block in blocks if not self._index.in_use(block))
+            self._given_up = frozenset((block.network, block.cidr) for block in empty)
+        return empty
+
+    def _without_given_up(self, supply: Supply) -> Supply:
+        kept = tuple(b for b in supply.blocks if (b.network, b.cidr) not in self._given_up)
+        return supply if len(kept) == len(supply.blocks) else replace(supply, blocks=kept)
 
     # The journal.
 

@@ -23,6 +23,7 @@ from netloom.model.host import Block, Host
 from netloom.model.keys import alive_key, block_key, host_key, joins_key, network_key
 from netloom.model.view import Cluster, HostFacts, Problem
 from netloom.reconcile import claims
+from netloom.reconcile.claim_refusals import FormerSize
 from netloom.store.flannel.adapter import FlannelStore
 
 _log = logging.getLogger(__name__)
@@ -183,10 +184,11 @@ class Registration:
                 {b.cidr for b in own if block_key(network.name, b.cidr) in cluster.standing},
                 tuple(block.cidr for block in remembered if block.network == network.name),
                 labels,
+                resized=not isinstance(store, FlannelStore),  # flannel knows one block per host
             )
             try:
                 got = claims.hold_blocks(store, network, self.host_id, held)
-            except (Conflict, claims.Unsettled) as error:
+            except (Conflict, claims.Unsettled, FormerSize) as error:
                 severity = "error" if isinstance(error, Conflict) else "warning"
                 problem = Problem(severity, f"network {network.name}", str(error), error.hint)
                 problems.append(problem)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from netloom.core.desired import Desired, Standing
+from netloom.core.ipam.blocks import within
+from netloom.core.ipam.draining import draining
 from netloom.model.errors import NetloomError
 from netloom.model.view import Problem
 from netloom.store.flannel.subnet_env import SubnetEnv, write_file
@@ -51,13 +53,14 @@ class SubnetFile:
 def content(standing: Standing) -> str:
     """Return the file's text; "" while the host lacks a block of one of the families."""
     network = standing.network
+    leaving = draining(network, [block.cidr for block in standing.blocks])
+    held = sorted((b.cidr for b in standing.blocks), key=lambda cidr: cidr in leaving)
     ranges, blocks = [], []
     for family in network.families:
-        pool = next(p.cidr for p in network.pools if p.family == family)
-        block = next((b.cidr for b in standing.blocks if b.cidr.version == family), None)
+        block = next((cidr for cidr in held if cidr.version == family), None)
         if block is None:
             return ""
-        ranges.append(pool)
+        ranges.append(next(p.cidr for p in network.pools if within(block, p.cidr)))
         blocks.append(block)
     masquerade = any(pool.nat_outgoing for pool in network.pools)
     mtu = standing.backend.mtu_bytes

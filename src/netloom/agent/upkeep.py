@@ -6,12 +6,14 @@ store that is away only makes it wait.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 
 from netloom.agent.addresses import AddressBook
 from netloom.agent.engine import Engine
+from netloom.agent.leaving import drained, give_back
 from netloom.agent.mirror import Mirror
 from netloom.agent.outlook import Outlook
 from netloom.agent.registration import KEEP_ALIVE_S, Registration
@@ -19,6 +21,7 @@ from netloom.agent.watcher import StoreWatcher
 from netloom.core.moving import in_kernel
 from netloom.model.datastore import Store
 from netloom.model.errors import NetloomError, Unavailable
+from netloom.store.flannel.adapter import FlannelStore
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 1.0
@@ -86,9 +89,13 @@ class Upkeep:
         store = self._watcher.require_store()
         applied = in_kernel(turn.desired, turn.open)
         remembered = self._book.remembered_blocks()
-        self._registration.sync(store, cluster, self._engine.facts, remembered, applied)
-        own = [block for name in cluster.networks for block in self._outlook.own_blocks(name)]
-        self._book.remember_blocks(own)
+        facts = self._engine.facts
+        self._registration.sync(store, cluster, facts, remembered, applied)
+        held = {name: self._outlook.own_blocks(name) for name in cluster.networks}
+        self._book.remember_blocks(block for own in held.values() for block in own)
+        if not isinstance(store, FlannelStore):  # flannel knows one block per host
+            empty = [drained(cluster.networks[name], own, facts) for name, own in held.items()]
+            give_back(store, self._book, itertools.chain(*empty))
         self._show(store, (self._book.version, cluster.store_id, not cluster.standing))
 
     def _show(self, store: Store, seen: object) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from netloom.core.ipam.blocks import block_count, within
 from netloom.model.addr import IPNetwork
-from netloom.model.errors import Exhausted
+from netloom.model.errors import Exhausted, Unavailable
 from netloom.model.host import Block
 from netloom.model.network import Network
 from netloom.model.pool import Pool
+
+
+class FormerSize(Unavailable):
+    """A pool has no room for a block of its new size: the host goes on with those it holds."""
+
+    @classmethod
+    def of(cls, why: Exhausted, held: Collection[IPNetwork]) -> FormerSize:
+        """Return it for the blocks ``held`` of the former size."""
+        former = ", ".join(str(cidr) for cidr in held)
+        return cls(f"{why}; until there is one, addresses come from {former}", hint=why.hint)
 
 
 def limit_reached(network: Network, host_id: str, pool: Pool, own: Sequence[Block]) -> Exhausted:

@@ -33,6 +33,7 @@ from netloom.core.ipam.blocks import (
     overlap,
     within,
 )
+from netloom.core.ipam.draining import of_present_size, outgrown
 from netloom.core.ipam.supply import NeedBlock
 from netloom.model.addr import IPNetwork
 from netloom.model.datastore import Compare, Delete, Entry, Put, Store, Transaction
@@ -47,7 +48,7 @@ from netloom.model.keys import (
 )
 from netloom.model.network import Network
 from netloom.model.pool import Pool
-from netloom.reconcile.claim_refusals import limit_reached, pool_exhausted
+from netloom.reconcile.claim_refusals import FormerSize, limit_reached, pool_exhausted
 from netloom.reconcile.withheld import reserved
 
 #: Lost races in a row after which a claim gives up for now. Each one means that another host
@@ -156,12 +157,14 @@ class Held:
     ``blocks`` may be pending. Those in ``forgotten`` only a former store named: this one was
     restored, or is another. ``hints`` are blocks that the host held before, tried first.
     ``labels`` are the host's: from a pool that is not open to them nothing new is claimed.
+    ``resized``: a pool whose block size was changed is to give a block of the new size.
     """
 
     blocks: Collection[Block] = ()
     forgotten: Collection[IPNetwork] = ()
     hints: tuple[IPNetwork, ...] = ()
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    resized: bool = True
 
 
 def hold_blocks(
@@ -171,15 +174,20 @@ def hold_blocks(
 
     It finishes what an earlier run began, puts back what a restored store has forgotten, since
     containers live there, and in ``host-block`` mode claims a block of each pool that is open to it
-    and that it holds none of. Asks the store nothing when nothing is due. Idempotent. Raises as
-    :func:`claim` does, a Conflict after it has done what it can for the other blocks.
+    and that it holds none of. Of a pool whose block size was changed it claims a block of the new
+    size; those of the former are drained then. Asks the store nothing when nothing is due.
+    Idempotent. Raises as :func:`claim` does, a Conflict after it has done what it can for the other
+    blocks; FormerSize.
     """
     if not all(block.confirmed for block in held.blocks):
         settle(store, network, host_id)  # a run that died left it pending
-    got, failed = [], None
+    got: list[Block] = []
+    failed: NetloomError | None = None
     for search in _due(network, host_id, held):
         try:
             got.append(claim(store, search))
+        except Exhausted as error:
+            failed = failed or (FormerSize.of(error, search.known) if search.known else error)
         except Conflict as error:
             failed = failed or error
     if failed is not None:
@@ -194,10 +202,15 @@ def _due(network: Network, host_id: str, held: Held) -> Iterator[Search]:
         pool = next((pool for pool in network.pools if within(cidr, pool.cidr)), None)
         if pool is not None and cidr in held.forgotten:
             yield Search(network, pool, host_id, hints=(cidr,), only=cidr)
-    if network.addressing.mode != "host-block":
-        return
     for pool in network.pools:
-        if pool.open_to(held.labels) and not any(overlap(cidr, pool.cidr) for cidr in own):
+        if not pool.open_to(held.labels):
+            continue
+        if held.resized and outgrown(pool, own):
+            former = tuple(cidr for cidr in own if within(cidr, pool.cidr))
+            yield Search(network, pool, host_id, known=former)
+        elif network.addressing.mode == "host-block" and not any(
+            overlap(cidr, pool.cidr) for cidr in own
+        ):
             yield Search(network, pool, host_id, hints=held.hints)
 
 
@@ -324,8 +337,10 @@ def _own(claims: list[Claim], search: Search) -> list[Block]:
 def _choose(
     store: Store, claims: list[Claim], own: list[Block], search: Search, attempt: int
 ) -> IPNetwork:
-    limit = block_limit(search.network.addressing)
-    if len(own) >= limit:
+    size = search.only.prefixlen if search.only else search.pool.block_size
+    counted = of_present_size(search.pool, [block.cidr for block in own])
+    limited = size == search.pool.block_size
+    if limited and len(counted) >= block_limit(search.network.addressing):
         raise limit_reached(search.network, search.host_id, search.pool, own)
     if search.only is not None:
         return _only(claims, search, search.only)

@@ -57,6 +57,18 @@ def test_it_is_written_when_it_changes_or_is_lost_and_only_then(tmp_path: Path):
     assert "10.244.9.1/24" in path.read_text()
 
 
+def test_of_several_blocks_the_one_that_is_not_drained_is_told_with_its_pool(tmp_path: Path):
+    path = tmp_path / "subnet.env"
+    pools = [{"cidr": "10.244.0.0/16", "disabled": True}, {"cidr": "10.245.0.0/16"}]
+    moved = network("blue", *pools)  # type: ignore[arg-type]
+    SubnetFile(path, "blue").update(
+        desired_of(OWN, block("10.245.3.0/24", "h1"), networks=(moved,))
+    )
+    assert path.read_text().startswith(
+        "FLANNEL_NETWORK=10.245.0.0/16\nFLANNEL_SUBNET=10.245.3.1/24\n"
+    )
+
+
 def test_without_a_network_of_the_name_the_only_one_that_deals_a_block_per_host_is_meant(
     tmp_path: Path,
 ):

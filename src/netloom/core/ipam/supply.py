@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from netloom.core.ipam.blocks import block_limit, block_of, within
+from netloom.core.ipam.draining import draining, of_present_size
 from netloom.core.ipam.ledger import Ledger, Usage
 from netloom.model.addr import Family, IPAddress, IPNetwork
 from netloom.model.errors import Conflict, Exhausted, InvalidConfig
@@ -60,10 +61,10 @@ class Supply:
         ]
 
     def reserved(self) -> list[IPNetwork]:
-        """Return what of this network is not dealt by itself: reservations, and closed pools."""
+        """Return what is not dealt by itself: reservations, closed pools, blocks being drained."""
         closed = [pool.cidr for pool in self.network.pools if not self.deals(pool)]
         named = [each.cidr for each in self.reservations if each.network == self.network.name]
-        return named + closed
+        return [*named, *closed, *draining(self.network, self.cidrs())]
 
     def usage(self, ledger: Ledger) -> tuple[Usage, ...]:
         """Count the addresses of each block that is dealt from."""
@@ -169,7 +170,7 @@ def _check_wish(ledger: Ledger, supply: Supply, wish: IPAddress) -> None:
     text = (
         f"{wish} is in no block that this host holds of network {network.name} (it holds: {held})"
     )
-    if len(own) < block_limit(network.addressing):
+    if len(of_present_size(pool, own)) < block_limit(network.addressing):
         only = block_of(pool, ipaddress.ip_network(wish))
         raise NeedBlock(supply, (pool,), text=text, only=only)
     raise Conflict(
@@ -202,7 +203,7 @@ def _full(ledger: Ledger, supply: Supply, family: Family) -> Exhausted:
             f"network {network.name}: no IPv{family} pool is open to this host",
             hint="enable one, or let its nodeSelector select this host: `netloom get ippools`",
         )
-    room = tuple(pool for pool in pools if len(_in_pool(supply, pool)) < limit)
+    room = tuple(pool for pool in pools if len(of_present_size(pool, supply.cidrs())) < limit)
     if room:
         return NeedBlock(supply, room, text=text)
     remedy = "larger blocks (pools[].blockSize) or addressing mode on-demand"
