@@ -215,3 +215,60 @@ def test_calicoctl_shows_the_cluster_as_its_users_know_it(scene: Scene) -> None:
         deadline_s=PATIENCE_S,
         what="three containers in the datastore",
     )
+
+
+def test_a_physical_router_peers_with_the_hosts_and_reaches_containers(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """Step 9, with a BIRD that nobody here configures as the router, in another AS."""
+    containers = scene.run()
+    peer = tmp_path / "tor.yaml"
+    peer.write_text(
+        """\
+apiVersion: v1
+kind: bgpPeer
+metadata:
+  scope: global
+  peerIP: 192.168.26.2
+spec:
+  asNumber: 64999
+"""
+    )
+    assert "Successfully created 1 'BGPPeer'" in scene.calicoctl(
+        scene.lab.hosts[0], "create", "-f", str(peer)
+    )
+    router = scene.lab.node("gw")
+    config = tmp_path / "router.conf"
+    neighbours = "".join(
+        f"protocol bgp n{n} {{ local 192.168.26.2 as 64999; neighbor {host.underlay} as 64512; "
+        "passive on; ipv4 { import all; export none; }; }\n"
+        for n, host in enumerate(scene.lab.hosts)
+    )
+    config.write_text(
+        "router id 192.168.26.2;\nprotocol device {}\n"
+        "protocol kernel { ipv4 { export all; }; }\n" + neighbours
+    )
+    with router.popen(
+        ["bird", "-f", "-c", str(config), "-s", str(tmp_path / "router.ctl")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as daemon:
+        try:
+            wait_until(
+                lambda: all(
+                    any(
+                        line.startswith(f"{block} ")
+                        for line in router.exec(["ip", "route"]).splitlines()
+                    )
+                    for block in scene.blocks().values()
+                ),
+                deadline_s=PATIENCE_S,
+                what="the router's routes",
+            )
+            for host in scene.lab.hosts:
+                assert re.search(r"\| 192\.168\.26\.2 +\| global ", scene.status(host))
+            for container in containers:
+                assert router.pings(container.address)
+                assert container.pings("192.168.26.2")
+        finally:
+            daemon.terminate()
