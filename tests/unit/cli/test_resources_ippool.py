@@ -208,3 +208,16 @@ def test_a_new_pool_goes_to_the_network_that_is_as_calicos(netloom: Netloom, fil
 def test_kinds_have_calicoctls_short_names(netloom: Netloom, word: str) -> None:
     netloom("network", "create", "blue", "--preset", "flannel")
     assert netloom("get", word).code == 0
+
+
+def test_a_network_that_cannot_be_is_told_in_words_of_the_pool(
+    netloom: Netloom, file: File
+) -> None:
+    netloom("apply", "-f", file(POOL))
+    said = netloom("apply", "-f", file(SECOND.replace("10.245.0.0/16", "10.244.8.0/24")))
+    assert (
+        "pools.yaml:6: spec.cidr: 10.244.8.0/24 overlaps IPPool(default-ipv4-ippool) " in said.err
+    )
+    six = SECOND.replace("10.245.0.0/16", "fd00::/64").replace("blockSize: 26", "blockSize: 122")
+    said = netloom("apply", "-f", file(six.replace("vxlanMode", "ipipMode")))
+    assert "pools.yaml:8: spec.ipipMode: backend ipip does not carry IPv6" in said.err

@@ -9,66 +9,32 @@ name when it is not there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from netloom.core import amending, definition
-from netloom.core.backends.calico_modes import MODES, choice_of, modes_of
+from netloom.core.backends.calico_modes import choice_of, modes_of
 from netloom.core.backends.per_pool import NAME as PER_POOL
 from netloom.core.backends.per_pool import Division
 from netloom.core.backends.table import BACKENDS
 from netloom.core.ipam.blocks import within
 from netloom.core.resources.contract import Operation, Picture
-from netloom.core.resources.values import take_unused, take_word
+from netloom.core.resources.pool_spec import NETWORK, Asked, read
 from netloom.model.datastore import Delete, Put
 from netloom.model.errors import Conflict, InvalidConfig
-from netloom.model.fields import Fields
 from netloom.model.keys import NETWORKS_GUARD, block_key, network_key, reservation_key
 from netloom.model.network import Choice, Network, parse_name
 from netloom.model.pool import Pool
 from netloom.model.resource import Resource
 
 KIND = "IPPool"
-NETWORK = "netloom/network"
 DEFAULT_NETWORK = "calico"
-_BLOCK_SIZES = {4: 26, 6: 122}
-_LIMITS = {4: (20, 32), 6: (116, 128)}
-_UNUSED = ("namespaceSelector", "allowedUses")
-_USES = ("Workload", "Tunnel", "LoadBalancer")
-
-
-class Asked(NamedTuple):
-    """What a document says: the pool, and its backend's modes."""
-
-    pool: Pool
-    ipip: str
-    vxlan: str
 
 
 class _Found(NamedTuple):
     network: Network
     pool: Pool
-
-
-def check(resource: Resource) -> tuple[str, ...]:
-    """Check an IPPool on its own; return what has no effect here."""
-    _read(resource)
-    fields = Fields(resource.spec, "spec")
-    uses = fields.take_list("allowedUses")
-    for i, use in enumerate(uses):
-        name = f"allowedUses[{i}]"
-        take_word(Fields({name: use}, fields.where), name, _USES)
-    ignored = [*take_unused(fields, ("namespaceSelector",)), *_unkept(resource)]
-    return (*ignored, *(() if not uses or "Workload" in uses else ("spec.allowedUses",)))
-
-
-def _unkept(resource: Resource) -> Iterator[str]:
-    """Yield what of the metadata is not kept: a pool is a part of its network's definition."""
-    if resource.labels:
-        yield "metadata.labels: a pool keeps none"
-    if resource.annotations.keys() - {NETWORK}:
-        yield f"metadata.annotations: of a pool {NETWORK} alone is kept"
 
 
 class Pools:
@@ -88,7 +54,7 @@ class Pools:
 
     def written(self, picture: Picture, resource: Resource) -> tuple[Operation, ...]:
         """Return how to put the pool into its network. Raises InvalidConfig or Conflict."""
-        asked, found = _read(resource), _find(picture, resource.name)
+        asked, found = read(resource), _find(picture, resource.name)
         if found is not None and found.pool.cidr != asked.pool.cidr:
             raise InvalidConfig(
                 f"spec.cidr: {resource.name} is {found.pool.cidr} and cannot become "
@@ -104,11 +70,7 @@ class Pools:
         try:
             return _write(_changed(picture, resource, before, asked))
         except InvalidConfig as error:
-            field = error.field
-            if field.startswith("pools["):
-                field = "spec." + (field.partition("].")[2] or "cidr")
-            text = str(error).replace(error.field, field)
-            raise InvalidConfig(text, field=field, value=error.value, hint=error.hint) from None
+            raise _in_words_of_a_pool(error, asked, before) from None
 
     def removed(self, picture: Picture, resource: Resource) -> tuple[Operation, ...]:
         """Return how to take the pool away. Raises Conflict while containers have its addresses."""
@@ -131,32 +93,20 @@ class Pools:
         return (*_pool_away(picture, found), *_blocks_away(picture, found))
 
 
-def _read(resource: Resource) -> Asked:
-    fields = Fields(resource.spec, "spec")
-    ipip = take_word(fields, "ipipMode", MODES) or "Never"
-    vxlan = take_word(fields, "vxlanMode", MODES) or "Never"
-    if "Never" not in (ipip, vxlan):
-        raise InvalidConfig(
-            f"spec.vxlanMode: ipipMode {ipip} and vxlanMode {vxlan} exclude each other",
-            field="spec.vxlanMode",
-            value=vxlan,
-            hint="set one of them to Never",
-        )
-    take_unused(fields, _UNUSED)
-    data = {**fields.rest(), "name": resource.name}
-    data.setdefault("natOutgoing", False)
-    if data.get("nodeSelector") == "all()":
-        del data["nodeSelector"]
-    pool = Pool.parse(data, "spec", default_block_size=_BLOCK_SIZES)
-    low, high = _LIMITS[pool.family]
-    if not low <= pool.block_size <= high:
-        raise InvalidConfig(
-            f"spec.blockSize: {pool.block_size} is out of range {low}..{high}",
-            field="spec.blockSize",
-            value=pool.block_size,
-            hint=f"choose a prefix length from {low} to {high}",
-        )
-    return Asked(pool, ipip, vxlan)
+def _in_words_of_a_pool(
+    error: InvalidConfig, asked: Asked, before: Network | None
+) -> InvalidConfig:
+    """Return what is wrong with a network as what is wrong with the pool that was asked for."""
+    field = error.field
+    if field.startswith("pools["):
+        field = "spec." + (field.partition("].")[2] or "cidr")
+    elif field.startswith("backend"):
+        field = "spec.vxlanMode" if asked.ipip == "Never" else "spec.ipipMode"
+    names = [_name(before, pool) for pool in before.pools] if before else []
+    text = str(error).replace(error.field, field) if error.field else str(error)
+    for index, name in enumerate([*names, asked.pool.name]):
+        text = text.replace(f"pools[{index}]", f"{KIND}({name})")
+    return InvalidConfig(text, field=field, value=error.value, hint=error.hint)
 
 
 def _shown(network: Network, pool: Pool) -> Resource:

@@ -12,6 +12,7 @@ from netloom.core.resources import (
     felix,
     information,
     node,
+    pool_spec,
     pools,
     workloads,
 )
@@ -35,7 +36,7 @@ def _document(
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("IPPool", "ipPools", pools.check, pools.Pools(), ("pool", "ipp")),
+        Kind("IPPool", "ipPools", pool_spec.check, pools.Pools(), ("pool", "ipp")),
         _document("IPReservation", "ipReservations", reserved.check),
         _document("IPAMConfiguration", "ipamConfigurations", configured.check, "ipamconfig"),
         Kind("Node", "nodes", node.check, node.Nodes(), ("no",)),

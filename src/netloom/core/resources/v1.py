@@ -27,7 +27,7 @@ def modern(data: Mapping[str, Any]) -> dict[str, Any]:
             f"kind: v1 has no kind {kind!r} that is known here",
             field="kind",
             value=kind,
-            hint=nearest(str(kind), _KINDS),
+            hint=_WHY_NOT.get(str(kind)) or nearest(str(kind), _KINDS),
         )
     meta = Fields(fields.take_map("metadata"), "metadata")
     spec = Fields(fields.take_map("spec"), "spec")
@@ -102,6 +102,11 @@ _KINDS: dict[str, Callable[[Fields, Fields], _Result]] = {
     "bgpPeer": _peer,
     "node": _node,
     "hostEndpoint": _host_endpoint,
+}
+_WHY_NOT = {
+    "policy": "rules of policy are not there yet",
+    "profile": f"write it as a Profile of {API_VERSION}",
+    "workloadEndpoint": "agents write it; look at it with `netloom get workloadendpoints`",
 }
 _NAMES = {
     "ipPool": "IPPool",
