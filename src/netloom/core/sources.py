@@ -8,7 +8,7 @@ through whichever of its interfaces leads to the asker. :func:`elsewhere` names 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -28,10 +28,8 @@ class Elsewhere:
 def of_several_networks(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
     """Return the endpoints of containers that have more than one on this host, in their order."""
     listed = tuple(endpoints)
-    seen: dict[str, int] = defaultdict(int)
-    for endpoint in listed:
-        seen[endpoint.container_id] += 1
-    return tuple(endpoint for endpoint in listed if seen[endpoint.container_id] > 1)
+    seen = Counter(map(_container, listed))
+    return tuple(endpoint for endpoint in listed if seen[_container(endpoint)] > 1)
 
 
 def elsewhere(endpoints: Iterable[Endpoint], links: Iterable[Link]) -> frozenset[Elsewhere]:
@@ -43,7 +41,7 @@ def elsewhere(endpoints: Iterable[Endpoint], links: Iterable[Link]) -> frozenset
     by_container: dict[str, list[tuple[str, IPAddress]]] = defaultdict(list)
     for endpoint in of_several_networks(endpoints):
         if device := devices.get(endpoint.host_ifname):
-            by_container[endpoint.container_id] += [(device, a) for a in endpoint.addresses]
+            by_container[_container(endpoint)] += [(device, a) for a in endpoint.addresses]
     return frozenset(
         Elsewhere(device, address)
         for held in by_container.values()
@@ -51,3 +49,8 @@ def elsewhere(endpoints: Iterable[Endpoint], links: Iterable[Link]) -> frozenset
         for home, address in held
         if home != device
     )
+
+
+def _container(endpoint: Endpoint) -> str:
+    """Return what tells containers apart: a runtime may have another id in each network."""
+    return endpoint.netns or endpoint.container_id

@@ -38,7 +38,7 @@ def endpoint(container: str, *ports: PortMapping, addresses: str = "10.244.1.2")
         host_id="h1",
         container_id=container,
         ifname="eth0",
-        netns="/run/netns/x",
+        netns=f"/run/netns/{container}",
         host_ifname=f"veth-{container}",
         mac="02:00:00:00:00:01",
         addresses=tuple(ip(text) for text in addresses.split()),
@@ -80,6 +80,7 @@ def test_a_source_that_this_host_would_not_answer_that_way_is_dropped_before_it_
 def several() -> tuple[list[Endpoint], list[Link]]:
     first = replace(endpoint("both", addresses="10.1.0.2 fd00:1::2"), host_ifname="veth1")
     second = replace(endpoint("both", addresses="10.2.0.2"), network="red", host_ifname="cali2")
+    second = replace(second, container_id="its id in red")
     alone = replace(endpoint("alone", addresses="10.2.0.3"), network="red", host_ifname="cali3")
     links = [
         Link("cni0", "bridge"),
