@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 
-from bench import bgp, change, cni, datapath, scale, start
+from bench import bgp, bgp_crowd, change, cni, datapath, scale, start
 
 _PARTS = {
     "datapath": datapath.main,
@@ -14,6 +14,7 @@ _PARTS = {
     "scale": scale.main,
     "change": change.main,
     "bgp": bgp.main,
+    "bgp-crowd": bgp_crowd.main,
 }
 
 

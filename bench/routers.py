@@ -77,6 +77,27 @@ def give(lab: Lab, blocks_each: int) -> None:
             store.commit(Transaction([put(block(number), host) for number in numbers]))
 
 
+def reflect(lab: Lab, reflectors: int) -> None:
+    """Make the first hosts route reflectors of all, in the place of the mesh; 0 leaves it."""
+    if not reflectors:
+        return
+    labels = {"route-reflector": "true"}
+    clusters = {"bgp": {"routeReflectorClusterID": "244.0.0.1"}}
+    peers = {"nodeSelector": "all()", "peerSelector": "has(route-reflector)"}
+    resources = [
+        ("BGPConfiguration", {"name": "default"}, {"nodeToNodeMeshEnabled": False}),
+        ("BGPPeer", {"name": "reflectors"}, peers),
+        *(
+            ("Node", {"name": host.name, "labels": labels}, clusters)
+            for host in lab.hosts[:reflectors]
+        ),
+    ]
+    for kind, metadata, spec in resources:
+        head = {"apiVersion": "projectcalico.org/v3", "kind": kind}
+        text = json.dumps({**head, "metadata": metadata, "spec": spec})
+        lab.hosts[0].exec(["sh", "-c", f"netloom apply -f - <<'END'\n{text}\nEND"])
+
+
 def bird_routes(host: LabHost) -> int:
     """Count the routes that BIRD has written, own blackholes included."""
     argv = ["ip", "-n", host.namespace, "route", "show", "proto", "bird"]
