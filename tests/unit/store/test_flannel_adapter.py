@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from netloom.lab.waiting import wait_until
 from netloom.model import keys
-from netloom.model.datastore import Compare, Delete, Put, Store, Transaction
+from netloom.model.datastore import Compare, Delete, Entry, Put, Store, Transaction
 from netloom.model.errors import InvalidConfig
 from netloom.model.host import Block, Host
 from netloom.model.network import Network
@@ -20,6 +21,7 @@ from netloom.model.view import Cluster
 from netloom.reconcile import claims
 from netloom.reconcile.cluster import fold, from_listing
 from netloom.store.flannel.adapter import FlannelStore
+from netloom.store.flannel.holding import APART_S
 from netloom.store.flannel.layout import Format
 from netloom.store.flannel.watch import GRACE_S
 from netloom.store.sqlite import SqliteStore
@@ -424,8 +426,15 @@ def test_an_own_lease_that_is_revoked_is_put_back_and_nobody_above_hears_of_it(w
     alive = world.raw.get(f"{PREFIX}-netloom/{keys.alive_key('h1').removeprefix(keys.ROOT)}")
     assert alive is not None
     store.keep_alive(alive.lease)
-    repeated = world.raw.get(f"{PREFIX}/subnets/10.244.1.0-24")
-    assert repeated is not None  # for flannel's daemon, which drops what comes together
+    assert world.raw.get(f"{PREFIX}/subnets/10.244.1.0-24") == again
+
+    def told_again() -> Entry | None:  # for flannel's daemon, which drops what comes together
+        store.keep_alive(alive.lease)
+        entry = world.raw.get(f"{PREFIX}/subnets/10.244.1.0-24")
+        return entry if entry != again else None
+
+    repeated = wait_until(told_again, deadline_s=5 * APART_S, what="it to be written once more")
+    assert repeated is not None
     assert repeated.value == again.value
     assert repeated.mod_revision > again.mod_revision
     store.keep_alive(alive.lease)

@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 #: A lease is renewed when this part of its life is over, or an hour.
 _PART_OF_LIFE = 3
 _LONGEST_PAUSE_S = 3600.0
+#: What was put back is written once more no sooner than this, or both may reach others together.
+APART_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class Holding:
         self._own: dict[str, Own] = {}
         self._granted = 0
         self._renewed_s = float("-inf")
-        self._say_again: set[str] = set()
+        #: What was put back and is to be written once more, and from when on.
+        self._say_again: dict[str, float] = {}
         self._took_over = False
         self._incidents: list[str] = []
         self.host_id = ""
@@ -106,13 +109,18 @@ class Holding:
         key, beside = self._form.subnets + segment, self._form.holders + segment
         puts = [Put(key, own.value, lease), Put(beside, own.holder.render(), lease)]
         if not self._store.commit(Transaction(puts, [Compare(key, 0)])).succeeded:
+            entry = self._store.get(key)
+            if entry is not None and entry.value == own.value:  # it was put back already
+                with self._lock:
+                    self._own[segment] = replace(own, lease=entry.lease)
+                return True
             self.forget(segment)
             self._note(f"lease {key} was gone, and another host has taken it")
             return False
         with self._lock:
             if segment in self._own:
                 self._own[segment] = replace(own, lease=lease)
-                self._say_again.add(segment)
+                self._say_again[segment] = time.monotonic() + APART_S
         self._note(f"lease {key} was gone (revoked, or it ended unrenewed) and is put back")
         return True
 
@@ -138,14 +146,17 @@ class Holding:
         self._renewed_s = now
 
     def _repeat(self) -> None:
-        """Write once more what was put back since the last call.
+        """Write once more what was put back a while ago.
 
         flannel's daemon takes the first of the changes that reach it together and drops the others
         (v0.20.2, subnet/etcd/registry.go, watchSubnets): it may know only that our lease was gone.
         """
         with self._lock:
-            own = [self._own[segment] for segment in self._say_again if segment in self._own]
-            self._say_again.clear()
+            now = time.monotonic()
+            due = [segment for segment, from_s in self._say_again.items() if from_s <= now]
+            for segment in due:
+                del self._say_again[segment]
+            own = [self._own[segment] for segment in due if segment in self._own]
         for each in own:
             key = self._form.subnets + each.segment
             entry = self._store.get(key)
