@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from netloom.cli import calicoctl_config
-from netloom.cli.main import explain, invoke
+from netloom.cli.main import explain, invoke, leave
 from netloom.cli.main import run as run_netloom
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import nearest
@@ -63,10 +63,16 @@ _VALUED = {"-c": "config", "--config": "config", "-l": "level", "--log-level": "
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run calicoctl's command line and leave with an exit code."""
+    leave(lambda: _explained(list(sys.argv[1:] if args is None else args)))
+
+
+def _explained(args: list[str]) -> int:
     try:
-        sys.exit(run(list(sys.argv[1:] if args is None else args), os.environ))
+        return run(args, os.environ)
+    except BrokenPipeError:
+        raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # ours to explain, whatever
-        sys.exit(explain(error))
+        return explain(error)
 
 
 def run(
@@ -94,7 +100,7 @@ def run(
             value=command,
             hint=nearest(command, (*_SAME, *_OWN)),
         )
-    place = calicoctl_config.find(options.get("config"), env)
+    place = None if _asks_nobody(rest) else calicoctl_config.find(options.get("config"), env)
     if place is not None:
         os.environ["NETLOOM_DATASTORE"] = place.url
         if place.password:
@@ -107,6 +113,11 @@ def _run(args: list[str]) -> int:
         return run_netloom(args)
     module = importlib.import_module(f"netloom.cli.{_OWN[args[0]]}")
     return invoke(getattr(module, args[0]), f"calicoctl {args[0]}", args[1:])
+
+
+def _asks_nobody(args: list[str]) -> bool:
+    """Tell whether a command does without any datastore, so that nothing has to say where it is."""
+    return args[0] in ("validate", "convert") or not {"--client", "-h", "--help"}.isdisjoint(args)
 
 
 def _parted(args: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -119,8 +119,13 @@ def netloom() -> None:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code."""
+    leave(lambda: run(list(sys.argv[1:] if args is None else args)))
+
+
+def leave(command: Callable[[], int]) -> NoReturn:
+    """Do a command and leave with the exit code that it returns."""
     try:
-        code = run(list(sys.argv[1:] if args is None else args))
+        code = command()
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough (`netloom … | head`); Python would complain once

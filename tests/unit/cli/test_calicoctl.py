@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +176,37 @@ def test_files_are_validated_and_converted_without_a_datastore(
     file.write_text(converted)
     assert calicoctl.run(["convert", "-f", str(file), "-f", str(file), "-o", "json"], {}) == 0
     assert len(json.loads(capsys.readouterr().out)["items"]) == 2
+
+
+def test_what_asks_no_datastore_needs_none_that_can_be_read(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(V3.replace("etcdv3", "kubernetes"))
+    with pytest.raises(InvalidConfig):
+        calicoctl.run(["-c", str(file), "get", "nodes"], {})
+    assert calicoctl.run(["-c", str(file), "version", "--client"], {}) == 0
+    assert calicoctl.run(["-c", str(file), "get", "--help"], {}) == 0
+    (file.parent / "f.yaml").write_text("kind: NetworkSet\nmetadata: {name: a}\nspec: {}\n")
+    assert calicoctl.run(["-c", str(file), "validate", "-f", str(file.parent / "f.yaml")], {}) == 0
+
+
+def test_a_reader_who_has_seen_enough_is_no_bug(url: str, tmp_path: Path) -> None:
+    """As ``calicoctl get … | head``: what is left is more than the pipe holds."""
+    nets = ", ".join(f"10.{n >> 8}.{n & 255}.0/24" for n in range(20_000))
+    text = f"kind: GlobalNetworkSet\nmetadata: {{name: a}}\nspec: {{nets: [{nets}]}}\n"
+    (tmp_path / "f.yaml").write_text(text)
+    assert calicoctl.run(["apply", "-f", str(tmp_path / "f.yaml")], {}) == 0
+    program = "from netloom.cli.calicoctl import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "get", "globalnetworksets", "-o", "yaml"],
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # else Python loses what a pipe does not take
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().startswith("apiVersion")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 141
