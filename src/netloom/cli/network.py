@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from netloom.model import keys
 from netloom.model.datastore import Delete, Put
 from netloom.model.errors import Conflict, InvalidConfig
 from netloom.model.network import Network
+from netloom.reconcile.cluster import unreadable
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Check and show, write nothing.")
 
@@ -40,9 +42,9 @@ def network() -> None:
 @output_option
 @with_settings("datastore")
 def list_(output: str, settings: Settings) -> None:
-    """List all networks with their choices."""
+    """List all networks with their choices; exit code 3 when one of them cannot be read."""
     with opened(settings) as cluster:
-        broken = any(keys.NETWORKS in problem.subject for problem in cluster.cluster.problems)
+        broken = any(key.startswith(keys.NETWORKS) for key in unreadable(cluster.cluster))
         found = sorted(cluster.cluster.networks.values(), key=lambda one: one.name)
         held = {one.name: len(cluster.blocks_of(network=one.name)) for one in found}
     table = Table(
@@ -63,6 +65,8 @@ def list_(output: str, settings: Settings) -> None:
     nothing = "no networks yet; begin with `netloom network create NAME --preset flannel`"
     nothing = "no network that can be read" if broken else nothing
     emit(output, [one.render() for one in found], lambda: table.render() if found else nothing)
+    if broken:
+        sys.exit(InvalidConfig.exit_code)  # what is wrong stands on stderr, with its remedy
 
 
 @network.command(epilog="Example: netloom network show blue -o yaml")

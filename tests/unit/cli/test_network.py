@@ -142,6 +142,7 @@ def test_a_network_that_cannot_be_read_is_told_with_the_remedy_and_not_as_no_net
     said = netloom("network", "list")
     assert "/x/config: not JSON, at line 2\n  remedy: check the braces there" in said.err
     assert said.out == "no network that can be read\n"
+    assert said.code == 3, "something is to be edited"
 
 
 def test_a_dry_run_on_a_store_that_is_not_there_checks_all_and_makes_nothing(
@@ -269,8 +270,10 @@ def test_a_record_that_cannot_be_read_harms_no_other(netloom: Callable, put: Cal
     netloom("network", "create", "blue", "--preset", "flannel")
     put(keys.network_key("broken"), b"{nonsense")
     said = netloom("network", "list", "-o", "json")
-    assert [one["name"] for one in said.data] == ["blue"]
+    assert [one["name"] for one in json.loads(said.out)] == ["blue"]
     assert "networks/broken" in said.err
+    assert said.code == 3, "something is to be edited"
+    assert netloom("network", "show", "blue").code == 0
 
 
 def test_an_empty_store_says_how_to_begin(netloom: Callable, store: Store) -> None:
