@@ -95,8 +95,9 @@ def split(pair: str) -> tuple[str, Any]:
 def assign(data: dict[str, Any], key: str, value: Any) -> None:
     """Set the field at a dotted path, e.g. ``backend.vni`` or ``pools[0].natOutgoing``.
 
-    A value of None takes the field away. Another ``type`` of a choice takes the options along,
-    since they are the former type's. Raises InvalidConfig for a path that leads nowhere.
+    A value of None takes the field away; the place behind a list's last one adds to it. Another
+    ``type`` of a choice takes the options along, since they are the former type's. Raises
+    InvalidConfig for a path that leads nowhere.
     """
     steps = _steps(key)
     *way, last = steps
@@ -117,6 +118,8 @@ def assign(data: dict[str, Any], key: str, value: Any) -> None:
             del place[last]
         else:
             place[last] = value
+    elif last == len(place) and isinstance(place, list) and value is not None:
+        place.append(value)
     else:
         raise _nowhere(key)
 

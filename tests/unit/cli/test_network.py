@@ -78,6 +78,20 @@ def test_a_network_from_flags_alone_in_both_families(netloom: Callable, store: S
     assert (red.backend.type, red.attachment.type) == ("host-gw", "routed")
 
 
+def test_a_pool_is_added_at_the_place_behind_the_last_and_taken_away_by_its_own(
+    netloom: Callable, store: Store
+) -> None:
+    netloom("network", "create", "blue", "--preset", "calico")
+    said = netloom("network", "set", "blue", "pools[1]=10.77.0.0/16", "pools[0].disabled=true")
+    assert said.code == 0, said.err
+    assert [(str(p.cidr), p.disabled) for p in stored(store, "blue").pools] == [
+        ("192.168.0.0/16", True),
+        ("10.77.0.0/16", False),
+    ]
+    assert netloom("network", "set", "blue", "pools[0]=").code == 0
+    assert [str(p.cidr) for p in stored(store, "blue").pools] == ["10.77.0.0/16"]
+
+
 def test_another_backend_than_the_presets_does_not_inherit_its_options(
     netloom: Callable, store: Store
 ) -> None:
