@@ -5,10 +5,11 @@ from __future__ import annotations
 import platform
 import sys
 
-from bench import bgp, bgp_crowd, change, cni, datapath, scale, start
+from bench import bgp, bgp_crowd, change, cni, datapath, packet, scale, start
 
 _PARTS = {
     "datapath": datapath.main,
+    "packet": packet.main,
     "cni": cni.main,
     "start": start.main,
     "scale": scale.main,
