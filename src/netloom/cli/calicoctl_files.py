@@ -6,11 +6,11 @@ import json
 from collections import Counter
 
 import click
-import yaml
 
 from netloom.cli.resources import files
 from netloom.cli.resources.change import from_files, recursive_option
 from netloom.cli.resources.get import namespace_option
+from netloom.cli.resources.printing import as_yaml
 from netloom.model.resource import API_VERSION
 
 
@@ -46,4 +46,4 @@ def convert(filenames: tuple[str, ...], recursive: bool, output: str, namespace:
     if output == "json":
         click.echo(json.dumps(whole, indent=2))
     else:
-        click.echo(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True), nl=False)
+        click.echo(as_yaml(whole), nl=False)

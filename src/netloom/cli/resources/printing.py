@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
@@ -19,6 +20,8 @@ from netloom.model.resource import API_VERSION, Resource
 
 FORMS = ("ps", "wide", "yaml", "json")
 _CUSTOM = "custom-columns="
+#: Signs that YAML takes for the end of a line, or for nothing.
+_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
 _LEAST, _PADDING = 5, 3
 _LONGEST = 80  # of a cell in the plain table; `-o wide` shows it whole
 
@@ -40,15 +43,19 @@ def rendered(form: str, resources: Sequence[Resource], picture: Picture, *, whol
         data: Any = documents[0] if whole and len(documents) == 1 else _list(resources, documents)
         if form == "json":
             return json.dumps(data, indent=2)
-        return str(yaml.safe_dump(data, sort_keys=False, width=1 << 16, allow_unicode=True)).rstrip(
-            "\n"
-        )
+        return as_yaml(data).rstrip("\n")
     tables = []
     for kind, group in groupby(resources, key=lambda resource: resource.kind):
         chosen = _chosen(form, kind)
         rows = [[cell(heading, each, picture) for heading in chosen] for each in group]
         tables.append(tabbed([list(chosen), *rows], cut=form == "ps"))
     return "\n".join(tables)
+
+
+def as_yaml(data: Any) -> str:
+    """Return data as YAML that reads as the same; letters stay what they are where that is safe."""
+    plain = not _BREAKS.search(json.dumps(data, ensure_ascii=False, default=str))
+    return str(yaml.safe_dump(data, sort_keys=False, width=1 << 16, allow_unicode=plain))
 
 
 def tabbed(rows: Iterable[Sequence[str]], *, cut: bool = False) -> str:
