@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
-from tests.unit.views import block, facts, host, ip, net, network, view
+import pytest
+from tests.unit.views import block, facts, host, iface, ip, net, network, view
 
 from netloom.core.bgp.plan import BgpPlan, plan
 from netloom.core.bgp.render import render
 from netloom.core.bgp.session import Session
 from netloom.model.resource import Resource
+from netloom.model.secret import Secret, SecretText
 from netloom.model.view import View
 
 POOL = net("10.233.0.0/16")
@@ -116,3 +119,241 @@ def test_of_several_resources_the_most_special_decides_on_both_sides() -> None:
     for own, neighbour in (("h1", "192.168.26.2"), ("h2", "192.168.26.1")):
         assert session_of(planned(everyone, special, own=own), neighbour).keepalive_s == 7
     assert session_of(planned(everyone, special), "192.168.26.3").keepalive_s == 5
+
+
+def test_two_resources_for_one_router_are_one_session_and_a_word_about_the_loser() -> None:
+    other = resource("BGPPeer", "tor2", peerIP="192.168.26.254", asNumber=65001)
+    made = planned(TOR, other)
+    assert [s.remote_as for s in made.sessions if s.router] == [65000]
+    assert told(made) == [
+        "BGPPeer(tor2): spec.peerIP: BGPPeer(tor) asks for the session with 192.168.26.254 too, "
+        "and decides"
+    ]
+    special = resource("BGPPeer", "z", node="h1", peerIP="192.168.26.254", asNumber=65001)
+    made = planned(TOR, special)  # what is for one host goes before what is for all: no word
+    assert [s.remote_as for s in made.sessions if s.router] == [65001]
+    assert told(made) == []
+
+
+def test_a_router_with_a_port_has_a_name_of_its_own() -> None:
+    other = resource("BGPPeer", "q", peerIP="192.168.26.254:1790", asNumber=65000)
+    assert names(planned(TOR, other))[2:] == [
+        "Global_192_168_26_254_port_1790",
+        "Global_192_168_26_254",
+    ]
+    assert "neighbor 192.168.26.254 port 1790 as 65000;" in render(planned(other))
+
+
+PEER_FIELDS: list[tuple[dict[str, Any], str]] = [
+    ({"localASNumber": 64999}, "local 192.168.26.1 as 64999;"),
+    ({"keepOriginalNextHop": True}, "next hop keep;"),
+    ({"nextHopMode": "Self"}, "next hop self;"),
+    ({"sourceAddress": "None"}, "local as 64512;"),
+    ({"maxRestartTime": "45s"}, "graceful restart time 45;"),
+    ({"keepaliveTime": "40s"}, "hold time 120;\n  keepalive time 40;"),
+    ({"numAllowedLocalASNumbers": 2}, "allow local as 2;"),
+    ({"ttlSecurity": 3}, "multihop 3;\n  ttl security on;"),
+    ({"reachableBy": "192.168.26.7"}, "route 192.168.26.254/32 via 192.168.26.7;"),
+]
+
+
+@pytest.mark.parametrize(("spec", "words"), PEER_FIELDS)
+def test_every_field_of_a_peer_is_in_the_configuration(spec: dict[str, Any], words: str) -> None:
+    peer = resource("BGPPeer", "tor", peerIP="192.168.26.254", asNumber=64512, **spec)
+    text = render(planned(peer))
+    assert words in text
+    assert words not in render(planned(replace_as(TOR, 64512)))
+
+
+def test_the_other_side_of_a_session_expects_the_as_number_that_is_shown_to_it() -> None:
+    peer = resource("BGPPeer", "p", node="h1", peerSelector="all()", localASNumber=64999)
+    assert session_of(planned(peer), "192.168.26.2").local_as == 64999
+    other = session_of(planned(peer, own="h2"), "192.168.26.1")
+    assert (other.local_as, other.remote_as) == (None, 64999)
+
+
+def test_a_router_that_all_hosts_tell_gets_own_blocks_only_else_those_of_the_others() -> None:
+    assert not session_of(planned(TOR), "192.168.26.254").transit
+    alone = resource("BGPPeer", "tor", node="h1", peerIP="192.168.26.254", asNumber=65000)
+    assert session_of(planned(alone), "192.168.26.254").transit
+    some = resource("BGPPeer", "b", node="h2", peerIP="192.168.26.254", asNumber=65000)
+    session = session_of(planned(alone, some), "192.168.26.254")
+    assert (session.transit, session.direct) == (True, (ip("192.168.26.2"),))
+    assert "bgp_next_hop ~ [ 192.168.26.2 ] then reject;" in render(planned(alone, some))
+
+
+def test_what_a_router_says_leads_neither_into_the_underlay_nor_into_own_blocks() -> None:
+    text = render(planned(TOR))
+    taken = next(line for line in text.splitlines() if "import filter { if net ~ [ 192" in line)
+    assert "192.168.26.0/24+, 10.233.1.0/26+, 127.0.0.0/8+" in taken
+    assert "10.233.1.0/26+" not in render(planned(replace_as(TOR, 64512)))  # a reflector may
+
+
+def replace_as(peer: Resource, number: int) -> Resource:
+    return replace(peer, spec={**peer.spec, "asNumber": number})
+
+
+def test_blocks_of_a_pool_that_is_not_exported_are_told_to_nobody() -> None:
+    text = render(planned(TOR, disableBGPExport=True))
+    assert text.count("if net ~ [ 10.233.0.0/16+ ] then reject;") == 3
+    assert "route 10.233.1.0/26 blackhole;" in text
+
+
+def test_communities_are_added_to_blocks_in_their_network() -> None:
+    said = resource(
+        "BGPConfiguration",
+        "default",
+        communities=[{"name": "blue", "value": "65001:100"}],
+        prefixAdvertisements=[{"cidr": "10.233.0.0/20", "communities": ["blue", "1:2:3"]}],
+    )
+    assert (
+        'if proto = "blocks4" then { if net ~ [ 10.233.0.0/20+ ] then '
+        "{ bgp_community.add((65001, 100)); bgp_large_community.add((1, 2, 3)); } }"
+    ) in render(planned(said))
+
+
+@pytest.mark.parametrize(
+    ("severity", "words"),
+    [
+        ("None", "\nrouter id"),
+        ("Fatal", "{ fatal, bug };"),
+        ("Info", "{ fatal, bug, error, warning, auth, info, remote };"),
+        ("Debug", "debug protocols { states, events };"),
+        ("Trace", "debug protocols all;"),
+    ],
+)
+def test_a_severity_says_what_is_logged(severity: str, words: str) -> None:
+    said = resource("BGPConfiguration", "default", logSeverityScreen=severity)
+    text = render(planned(said))
+    assert words in text
+    assert ("log " in text) == (severity != "None")
+
+
+def test_a_router_on_another_card_is_found_there_unless_it_is_ignored() -> None:
+    peer = resource("BGPPeer", "far", peerIP="192.168.30.9", asNumber=65000)
+    cards = (("ens33", iface("192.168.30.1/24"), 1500), ("ens32", iface("192.168.26.1/24"), 1500))
+    for ignored, links in (([], ("ens33", "ens40")), (["ens3*", "ens33"], ("ens40",))):
+        said = resource("BGPConfiguration", "default", ignoredInterfaces=ignored)
+        made = seen(peer, said)
+        own = facts("192.168.26.1/24", link="ens40", candidates=cards)
+        assert plan(replace(made, facts=own), RANGES).links == links
+    said = resource("BGPConfiguration", "default", ignoredInterfaces=["ens33"])
+    assert told(planned(said)) == [
+        "BGPConfiguration: spec.ignoredInterfaces: ens33 is the underlay and cannot be ignored"
+    ]
+
+
+FILTER = resource(
+    "BGPFilter",
+    "no-10.1",
+    exportV4=[
+        {"action": "Reject", "matchOperator": "In", "cidr": "10.233.1.0/26"},
+        {
+            "action": "Accept",
+            "source": "RemotePeers",
+            "operations": [{"prependASPath": {"prefix": [65001, 65002]}}],
+        },
+    ],
+    importV4=[{"action": "Reject", "matchOperator": "Equal", "cidr": "0.0.0.0/0"}],
+)
+
+
+def test_filters_are_functions_that_stand_once_however_many_sessions_use_them() -> None:
+    peers = [
+        resource("BGPPeer", n, peerIP=a, asNumber=65000, filters=["no-10.1"])
+        for n, a in (("a", "192.168.26.253"), ("b", "192.168.26.254"))
+    ]
+    text = render(planned(FILTER, *peers))
+    assert text.count("# BGPFilter(no-10.1)\n") == 2  # one per direction
+    assert "if (net ~ [ 10.233.1.0/26+ ]) then { reject; }" in text
+    assert (
+        "if (source = RTS_BGP) then "
+        "{ bgp_path.prepend(65002); bgp_path.prepend(65001); accept; }" in text
+    )
+    assert "if (net = 0.0.0.0/0) then { reject; }" in text
+
+
+TROUBLES: list[tuple[list[Resource], str]] = [
+    (
+        [resource("BGPPeer", "me", node="h1", peerIP="192.168.26.1", asNumber=64512)],
+        "BGPPeer(me): spec.peerIP: 192.168.26.1 is h1's own address",
+    ),
+    (
+        [resource("BGPPeer", "p", peerIP="192.168.26.254", asNumber=1, filters=["gone"])],
+        "BGPPeer(p): spec.filters[0]: there is no BGPFilter(gone); nothing passes until it is",
+    ),
+    (
+        [resource("BGPPeer", "p", peerSelector="role == 'nobody'")],
+        "BGPPeer(p): spec.peerSelector: \"role == 'nobody'\" selects no host",
+    ),
+    (
+        [resource("BGPPeer", "p", node="h9", peerIP="192.168.26.254", asNumber=1)],
+        "BGPPeer(p): spec.node: no host is called 'h9'",
+    ),
+    (
+        [resource("BGPConfiguration", "node.h9", asNumber=1)],
+        "BGPConfiguration(node.h9): metadata.name: no host is called 'h9'",
+    ),
+    (
+        [resource("BGPPeer", "p", peerIP="192.168.26.2", asNumber=65000)],
+        "BGPPeer(p): spec.asNumber: 192.168.26.2 is host h2, of AS 64512 and not 65000",
+    ),
+    (
+        [resource("BGPPeer", "p", peerIP="fd26::9", asNumber=65000)],
+        "BGPPeer(p): spec.peerIP: this host has no IPv6 underlay address to peer with fd26::9 from",
+    ),
+    (
+        [resource("BGPPeer", "broken", peerIP="192.168.26.254", asNumber=0)],
+        "BGPPeer(broken): spec.asNumber: 0 is not an AS number",
+    ),
+    (
+        [resource("BGPConfiguration", "default", listenPort=70000)],
+        "BGPConfiguration(default): spec.listenPort: ",
+    ),
+    ([resource("Node", "h2", bgp={"asNumber": -1})], "Node(h2): spec.bgp.asNumber: "),
+]
+
+
+@pytest.mark.parametrize(("resources", "text"), TROUBLES)
+def test_what_cannot_be_done_is_a_problem_that_names_resource_and_field(
+    resources: list[Resource], text: str
+) -> None:
+    made = planned(*resources)
+    assert [each for each in told(made) if each.startswith(text)], told(made)
+    assert all(problem.remedy for problem in made.problems)
+    assert "Mesh_192_168_26_3" in names(made)  # all else goes on
+
+
+def test_a_filter_that_is_absent_lets_nothing_pass() -> None:
+    peer = resource("BGPPeer", "p", peerIP="192.168.26.254", asNumber=1, filters=["gone"])
+    text = render(planned(peer))
+    assert "then reject; reject; accept; };" in text
+    assert 'export filter { reject; if proto = "blocks4" then accept; reject; };' in text
+
+
+SECRET = {"secretKeyRef": {"name": "bgp", "key": "tor"}}
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (SecretText("s3cret"), ""),
+        (SecretText(None, "the file x is not there", "write it"), "the file x is not there"),
+        (SecretText('a"b'), "the secret bgp/tor has a quote, a line's end or another sign"),
+        (SecretText("a\nb"), "the secret bgp/tor has a quote, a line's end or another sign"),
+        (SecretText("x" * 81), "the secret bgp/tor is longer than 80 bytes"),
+        (SecretText("s3cret", "its rights are wrong", "chmod"), "its rights are wrong"),
+    ],
+)
+def test_a_session_without_its_password_is_left_out_and_said_to_be(
+    found: SecretText, text: str
+) -> None:
+    """A file that went bad after it was good leaves the session as it is."""
+    peer = resource("BGPPeer", "tor", peerIP="192.168.26.254", asNumber=65000, password=SECRET)
+    secrets = MappingProxyType({Secret("bgp", "tor"): found})
+    made = plan(replace(seen(peer), secrets=secrets), RANGES)
+    assert any(s.router for s in made.sessions) == (found.text == "s3cret")
+    assert told(made) == ([] if not text else [each for each in told(made) if text in each])
+    assert bool(told(made)) == bool(text)
+    assert found.text is None or found.text not in repr(made) + "".join(told(made))
+    assert found.text != "s3cret" or 'password "s3cret";' in render(made)

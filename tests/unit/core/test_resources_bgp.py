@@ -153,3 +153,30 @@ def test_a_kind_is_found_by_every_name_that_people_use() -> None:
 def test_a_configuration_of_no_host_is_refused() -> None:
     with pytest.raises(InvalidConfig, match=r"metadata\.name"):
         bgp.parse_configuration(_resource("BGPConfiguration", {}, "all"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"maxRestartTime": "2h"}, "spec.maxRestartTime"),
+        ({"keepaliveTime": 30000}, "spec.keepaliveTime"),
+        ({"reachableBy": "fd26::1"}, "spec.reachableBy"),
+        ({"asNumber": 1 << 32}, "spec.asNumber"),
+        ({"asNumber": 0}, "spec.asNumber"),
+        ({"nodeSelector": "rack =="}, "spec.nodeSelector"),
+    ],
+)
+def test_what_bird_or_bgp_could_not_say_is_refused_at_once(
+    spec: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        bgp.parse_peer(_resource("BGPPeer", {"peerIP": "192.0.2.1", "asNumber": 65000, **spec}))
+    assert caught.value.field == field
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ['x";', "a b", "x\n", "much-too-long-for-a-name"])
+def test_an_interface_of_a_rule_is_a_name_and_nothing_else(name: str) -> None:
+    rule = {"action": "Accept", "interface": name}
+    with pytest.raises(InvalidConfig, match="not the name of an interface"):
+        bgp_filter.parse_filter(_resource("BGPFilter", {"importV4": [rule]}))

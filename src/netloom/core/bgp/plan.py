@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from netloom.core.bgp.passwords import misread
 from netloom.core.bgp.peerings import peers
 from netloom.core.bgp.session import Session, Timers
 from netloom.core.bgp.sessions import Table
@@ -131,6 +132,10 @@ def _links(
         if any(address in interface.network for address in routers)
     }
     for link in sorted(underlay | others):
+        if complaint := misread(link):
+            text = f"the name of the interface {link!r} {complaint[0]}"
+            problems.append(Problem("error", "bgp", text, "give it another name"))
+            continue
         ignored = any(fnmatch.fnmatchcase(link, each) for each in mine.ignored_interfaces)
         if not ignored:
             yield link

@@ -34,7 +34,12 @@ from netloom.model.resource import Resource
 from netloom.model.secret import Secret
 from netloom.model.selector import Selector
 
+#: What Calico's users know; it is of the range for private use (RFC 6996).
 DEFAULT_AS = 64512
+#: Twelve bits tell it to the neighbour (RFC 4724).
+MOST_RESTART_S = 4095
+#: A session is held for three of them, which sixteen bits tell (RFC 4271).
+MOST_KEEPALIVE_S = 0xFFFF // 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ def parse_configuration(resource: Resource) -> BgpConfiguration:
         take_flag(fields, "nodeToNodeMeshEnabled"),
         take_number(fields, "listenPort", 1, 65535),
         take_secret(fields, "nodeMeshPassword"),
-        take_seconds(fields, "nodeMeshMaxRestartTime"),
+        take_seconds(fields, "nodeMeshMaxRestartTime", MOST_RESTART_S),
         take_word(fields, "logSeverityScreen", _SEVERITIES),
         tuple(_advertised(fields, names)),
         tuple(
@@ -149,8 +154,8 @@ def parse_peer(resource: Resource) -> BgpPeer:
         mode.lower() if mode else ("keep" if keep else "auto"),
         take_secret(fields, "password"),
         take_word(fields, "sourceAddress", ("UseNodeIP", "None")) != "None",
-        take_seconds(fields, "maxRestartTime"),
-        take_seconds(fields, "keepaliveTime"),
+        take_seconds(fields, "maxRestartTime", MOST_RESTART_S),
+        take_seconds(fields, "keepaliveTime", MOST_KEEPALIVE_S),
         take_number(fields, "numAllowedLocalASNumbers", 0, 10) or 0,
         take_number(fields, "ttlSecurity", 1, 254),
         take_address(fields, "reachableBy"),
@@ -184,6 +189,14 @@ def _check_sides(peer: BgpPeer, fields: Fields) -> None:
             f"{fields.path('asNumber')}: missing",
             field=fields.path("asNumber"),
             hint=f"say in which AS {peer.address} is",
+        )
+    way, address = peer.reachable_by, peer.address
+    if way is not None and (address is None or way.version != address.version):
+        raise InvalidConfig(
+            f"{fields.path('reachableBy')}: {way} is no gateway to {address or 'a peerSelector'}",
+            field=fields.path("reachableBy"),
+            value=str(way),
+            hint="name an address of the same family as peerIP",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from netloom.core.resources.values import parse_community, take_as_path, take_word
@@ -9,6 +10,9 @@ from netloom.model.addr import IPNetwork, parse_network
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields
 from netloom.model.resource import Resource
+
+#: In a rule, '*' and '?' stand for any text and any sign.
+_INTERFACE = re.compile(r"[A-Za-z0-9_.:@*?-]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def _rule(item: object, where: str, version: int) -> FilterRule:
         )
     lengths = _lengths(fields, cidr, version)
     source = take_word(fields, "source", ("RemotePeers",))
-    interface = fields.take_str("interface")
+    interface = _interface(fields)
     communities = _communities(fields, "communities")
     path = take_as_path(fields, "asPathPrefix")
     added, prepended = _operations(fields)
@@ -108,6 +112,18 @@ def _rule(item: object, where: str, version: int) -> FilterRule:
         added,
         prepended,
     )
+
+
+def _interface(fields: Fields) -> str:
+    name = fields.take_str("interface")
+    if name and not _INTERFACE.fullmatch(name):
+        raise InvalidConfig(
+            f"{fields.path('interface')}: {name!r} is not the name of an interface",
+            field=fields.path("interface"),
+            value=name,
+            hint="e.g. ens32, or cali* for all that begin so",
+        )
+    return name
 
 
 def _lengths(fields: Fields, cidr: IPNetwork | None, version: int) -> tuple[int, int] | None:

@@ -89,24 +89,24 @@ def take_word(fields: Fields, name: str, known: tuple[str, ...]) -> str | None:
     )
 
 
-def take_seconds(fields: Fields, name: str) -> int | None:
-    """Read a duration as Kubernetes writes it, ``1m30s``, or a number of seconds."""
+def take_seconds(fields: Fields, name: str, most: int) -> int | None:
+    """Read a duration as Kubernetes writes it, ``1m30s``, or a number of seconds up to ``most``."""
     value = fields.take(name)
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0xFFFF:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most:
         return value
     found = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
     if found is not None:
         hours, minutes, seconds = (int(part or 0) for part in found.groups())
         total = hours * 3600 + minutes * 60 + seconds
-        if total <= 0xFFFF:
+        if total <= most:
             return total
     raise InvalidConfig(
-        f"{fields.path(name)}: {value!r} is not a duration",
+        f"{fields.path(name)}: {value!r} is not a duration up to {most} s",
         field=fields.path(name),
         value=value,
-        hint="write it as 120s or 2m, at most 18h",
+        hint=f"write it as 20s or 1m30s, at most {most}s",
     )
 
 
