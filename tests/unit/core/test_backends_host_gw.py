@@ -54,7 +54,7 @@ def test_a_peer_without_an_address_of_the_family_is_refused_by_name():
     )
     assert found.problem is not None
     assert found.problem.text == (
-        "network blue: h2 has no IPv6 underlay address, which host-gw needs"
+        "network blue: h2 has no IPv6 underlay address, which backend host-gw needs"
     )
 
 

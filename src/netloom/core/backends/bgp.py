@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from netloom.core.backends.contract import Reach, Side
+from netloom.core.backends.lacking import own_addresses, peers_address
 from netloom.core.bgp.plan import covers
 from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
 from netloom.model.fields import Fields
@@ -43,7 +44,7 @@ class PreparedBgp:
             return Reach()  # said once, in ``problems``, and not for each peer
         address = peer.underlay(family)
         if address is None:
-            return Reach(problem=_no_address(self.network, peer, family))
+            return Reach(problem=peers_address(self.network, "bgp", peer, family))
         return Reach(path=f"bgp, no route from {address} yet")
 
     def excluded(self, block: Block) -> frozenset[IPAddress]:
@@ -84,26 +85,8 @@ class BgpBackend:
             for cidr, gateway in facts.learned.items()
             if gateway is not None and any(covers(pool, cidr) for pool in pools)
         }
-        problems = tuple(
-            Problem(
-                "error",
-                f"network {network.name}",
-                f"this host has no IPv{family} underlay address, which backend bgp needs",
-                f"give it one, or remove the IPv{family} pool, or use backend vxlan",
-            )
-            for family in network.families
-            if family not in facts.underlay
-        )
+        problems = own_addresses(side, self.name, network.families)
         underlay = {family: facts.underlay[family] for family in sorted(facts.underlay)}
         return PreparedBgp(
             network.name, underlay, learned, min(room, network.mtu_bytes or room), problems
         )
-
-
-def _no_address(network: str, peer: Host, family: Family) -> Problem:
-    return Problem(
-        "error",
-        f"peer {peer.name}",
-        f"network {network}: {peer.name} has no IPv{family} underlay address, which bgp needs",
-        f"give {peer.name} an IPv{family} address, or use backend vxlan",
-    )

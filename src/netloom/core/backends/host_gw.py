@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from netloom.core.backends.contract import Reach, Side
+from netloom.core.backends.lacking import own_addresses, peers_address
 from netloom.core.backends.onlink import direct_route
 from netloom.model.addr import Family, IPAddress, IPInterface
 from netloom.model.fields import Fields
@@ -48,15 +49,12 @@ class PreparedHostGw:
         link, interface = own
         address = peer.underlay(interface.version)
         if address is None:
-            missing = f"IPv{interface.version}"
-            text = f"{peer.name} has no {missing} underlay address, which host-gw needs"
-            remedy = f"give {peer.name} an {missing} address, or use backend vxlan"
-        else:
-            text = f"{address} is not on-link: it is not in {interface.network} of {link}"
-            remedy = (
-                "host-gw needs all hosts on one layer-2 segment; use backend vxlan, "
-                "with directRouting for the peers that are on-link"
-            )
+            return peers_address(self.network, "host-gw", peer, interface.version)
+        text = f"{address} is not on-link: it is not in {interface.network} of {link}"
+        remedy = (
+            "host-gw needs all hosts on one layer-2 segment; use backend vxlan, "
+            "with directRouting for the peers that are on-link"
+        )
         return Problem("error", f"peer {peer.name}", f"network {self.network}: {text}", remedy)
 
 
@@ -82,15 +80,6 @@ class HostGwBackend:
     def prepare(self, side: Side) -> PreparedHostGw:
         """Return the underlay as this host sees it."""
         mtu = min(side.facts.mtu_bytes, side.network.mtu_bytes or side.facts.mtu_bytes)
-        problems = [
-            Problem(
-                "error",
-                f"network {side.network.name}",
-                f"this host has no IPv{family} underlay address, which host-gw needs",
-                f"give it one, or remove the IPv{family} pool, or use backend vxlan",
-            )
-            for family in side.network.families
-            if family not in side.facts.underlay
-        ]
+        problems = own_addresses(side, self.name, side.network.families)
         underlay = {family: side.facts.underlay[family] for family in sorted(side.facts.underlay)}
-        return PreparedHostGw(side.network.name, underlay, mtu, tuple(problems))
+        return PreparedHostGw(side.network.name, underlay, mtu, problems)

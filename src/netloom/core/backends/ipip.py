@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from netloom.core.backends.contract import Reach, Side
+from netloom.core.backends.lacking import own_addresses, peers_address
 from netloom.core.backends.onlink import direct_route
 from netloom.core.backends.tunnel_end import kept_back, single, tunnel_ends
 from netloom.model.addr import Family, IPAddress, IPInterface
@@ -94,7 +95,7 @@ class PreparedIpip:
         if block.cidr.version != 4 or not self.objects:
             return Reach()  # said once, in ``problems``, and not for each peer
         if remote is None:
-            return Reach(problem=_no_address(self.network, peer))
+            return Reach(problem=peers_address(self.network, "ipip", peer, 4))
         if self.options.cross_subnet:
             direct = direct_route(self.underlay, peer, block)
             if direct:
@@ -135,7 +136,7 @@ class IpipBackend:
         ends = tuple(tunnel_ends(side, (4,)).values())
         objects = state_of(*_device(side, mtu_bytes, ends)) if 4 in side.facts.underlay else {}
         underlay = {family: side.facts.underlay[family] for family in sorted(side.facts.underlay)}
-        problems = tuple(_problems(side))
+        problems = own_addresses(side, self.name, (4,))
         name = side.network.name
         return PreparedIpip(name, options, underlay, mtu_bytes, problems, objects, ends)
 
@@ -145,22 +146,3 @@ def _device(side: Side, mtu_bytes: int, ends: tuple[IPAddress, ...]) -> Iterable
     yield Link(IPIP_DEVICE, "ipip", alias=alias, mtu_bytes=mtu_bytes, ipip=Ipip())
     for end in ends:
         yield Address(IPIP_DEVICE, single(end))
-
-
-def _problems(side: Side) -> Iterable[Problem]:
-    if 4 not in side.facts.underlay:
-        yield Problem(
-            "error",
-            f"network {side.network.name}",
-            "this host has no IPv4 underlay address, which backend ipip needs",
-            "give it one, or use backend vxlan",
-        )
-
-
-def _no_address(network: str, peer: Host) -> Problem:
-    return Problem(
-        "error",
-        f"peer {peer.name}",
-        f"network {network}: {peer.name} has no IPv4 underlay address, which backend ipip needs",
-        f"give {peer.name} an IPv4 address, or use backend vxlan",
-    )
