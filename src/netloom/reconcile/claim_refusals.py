@@ -29,7 +29,8 @@ def limit_reached(network: Network, host_id: str, pool: Pool, own: Sequence[Bloc
     remedy = (
         "free addresses (netloom ipam check), or use larger blocks or addressing mode on-demand"
         if network.addressing.mode == "host-block"
-        else "free addresses (netloom ipam check), or raise addressing.maxBlocksPerHost"
+        else "free addresses (netloom ipam check), or raise addressing.maxBlocksPerHost, or that "
+        "of the IPAMConfiguration"
     )
     return Exhausted(
         f"network {network.name}: host {host_id} holds {what} of pool "

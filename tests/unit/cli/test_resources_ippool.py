@@ -114,7 +114,7 @@ def test_another_mode_moves_the_network(netloom: Netloom, file: File) -> None:
         ("vxlanMode: Always", "vxlanMode: Always\n  ipipMode: Always", "exclude each other"),
         ("nodeSelector: all()", "nodeSelector: rack ==", "position 8"),
         ("natOutgoing: true", "natOutgoin: true", "did you mean 'natOutgoing'?"),
-        ("name: default-ipv4-ippool", "name: third", "overlaps"),
+        ("name: default-ipv4-ippool", "name: third", "as IPPool(default-ipv4-ippool)"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_written(

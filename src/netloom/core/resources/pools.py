@@ -65,6 +65,8 @@ class Pools:
                 "keep their addresses until they go",
             )
         _refuse_other_network(resource, found)
+        if found is None:
+            _refuse_other_name(picture, resource, asked)
         name = _network_for(picture, resource)
         before = found.network if found else picture.cluster.networks.get(name)
         try:
@@ -167,6 +169,21 @@ def _refuse_other_network(resource: Resource, found: _Found | None) -> None:
             value=wanted,
             hint="create another pool in that network, and disable this one",
         )
+
+
+def _refuse_other_name(picture: Picture, resource: Resource, asked: Asked) -> None:
+    """Refuse a second pool of one range: it is the same one under another name."""
+    for each in _found(picture.cluster.networks.values()):
+        if each.pool.cidr == asked.pool.cidr and each.network.name == _network_for(
+            picture, resource
+        ):
+            name = _name(*each)
+            raise InvalidConfig(
+                f"spec.cidr: {asked.pool.cidr} is there already, as {KIND}({name})",
+                field="spec.cidr",
+                value=str(asked.pool.cidr),
+                hint=f"write metadata.name: {name} to change it",
+            )
 
 
 def _choice(network: Network, pool: Pool) -> Choice:
