@@ -5,7 +5,7 @@ Kept from picture to picture, so that one host that joins thousands costs no loo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from netloom.model.addr import IPAddress, IPNetwork
@@ -34,7 +34,7 @@ class OwnPart:
         gone, come = replaced(self._blocks, cluster.blocks)
         self._blocks = cluster.blocks
         self.blocks = (
-            *(block for block in self.blocks if not _among(block, gone)),
+            *(block for block in self.blocks if block not in gone),
             *(block for block in come if block.host_id == self._host_id),
         )
         addresses = frozenset((own.underlay4, own.underlay6)) - {None}
@@ -43,13 +43,9 @@ class OwnPart:
         left, joined = replaced(self._hosts, cluster.hosts)
         self._hosts = cluster.hosts
         self.twins = (
-            *(host for host in self.twins if not _among(host, left)),
+            *(host for host in self.twins if host not in left),
             *(host for host in joined if host.id != self._host_id and self._is_twin(host)),
         )
 
     def _is_twin(self, host: Host) -> bool:
         return host.underlay4 in self._addresses or host.underlay6 in self._addresses
-
-
-def _among(one: object, others: Collection[object]) -> bool:
-    return any(one is other for other in others)

@@ -61,10 +61,10 @@ class Peers:
         self._ground: object = None
         self._detour = underlay.detours(HostFacts())
         self._backends: dict[str, Prepared] = {}
-        #: What the last look showed: ids of hosts that are another or hold others, blocks that
-        #: went (by identity, which holds since they are kept here) and that came.
+        #: What the last look showed: ids of hosts that are another or hold others, and, by host
+        #: id, blocks that went and that came.
         self._touched: set[str] = set()
-        self._gone: dict[int, Block] = {}
+        self._gone: dict[str, list[Block]] = {}
         self._come: dict[str, list[Block]] = {}
         #: How many ways put an object in a place, where it is more than one; and the places that
         #: they want to have different things.
@@ -79,16 +79,16 @@ class Peers:
         cluster = view.cluster
         gone, come = replaced(self._blocks, cluster.blocks)
         for block in gone:
-            self._gone[id(block)] = block
+            self._gone.setdefault(block.host_id, []).append(block)
             self._touched.add(block.host_id)
+        if lost := self._gone.get(view.host_id):
+            self._own = [block for block in self._own if block not in lost]
         for block in come:
             if block.confirmed and block.host_id == view.host_id:
                 self._own.append(block)
             elif block.confirmed:
                 self._come.setdefault(block.host_id, []).append(block)
                 self._touched.add(block.host_id)
-        if gone:
-            self._own = [block for block in self._own if id(block) not in self._gone]
         for hosts in replaced(self._hosts, cluster.hosts):
             self._touched.update(host.id for host in hosts)
         self._hosts, self._blocks = cluster.hosts, cluster.blocks
@@ -128,8 +128,9 @@ class Peers:
     def _renew(self, host_id: str, moved: set[str]) -> None:
         """Renew the ways to one host's blocks; ``moved`` are networks of another backend."""
         host, blocks, ways = self._hosts.get(host_id), [], []
+        gone = self._gone.get(host_id, ())
         for way in self.ways.get(host_id, ()):
-            there = id(way.block) not in self._gone
+            there = way.block not in gone
             if there and way.host is host and way.block.network not in moved:
                 ways.append(way)
                 continue

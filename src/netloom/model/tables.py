@@ -1,17 +1,19 @@
-"""What differs between two versions of a table, found by identity of its values.
+"""What differs between two versions of a table of values.
 
 Tables of thousands of entries are copied at each change, and all values but a few are the same
-objects in both versions. Finding those few costs a tenth of a millisecond for thousands: their
-equality is not asked for, nor any hash of an address.
+objects in both versions. Finding those few costs some tens of microseconds: a list compares its
+items by identity first, so neither equality nor a hash is asked for where nothing changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import compress, count
 from operator import is_not
 from typing import TypeVar
 
+#: So many are compared at once.
+_STEP = 256
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -21,14 +23,15 @@ def replaced(
 ) -> tuple[list[Value], list[Value]]:
     """Return the values that only ``before`` has and those that only ``now`` has.
 
-    A value that was replaced by an equal one is in both lists. Each is in the table's order.
+    A value that was replaced by an equal one is in both lists or in none. Each is in the table's
+    order. No value may be in a table twice.
     """
     if before is now:
         return [], []
     old, new = list(before.values()), list(now.values())
-    first = _alike(old, new, min(len(old), len(new)))
+    first = _alike(old, new)
     old, new = old[first:], new[first:]
-    last = _alike(reversed(old), reversed(new), min(len(old), len(new)))
+    last = _alike(old[::-1], new[::-1])
     old, new = old[: len(old) - last], new[: len(new) - last]
     if not old or not new:
         return old, new
@@ -38,6 +41,10 @@ def replaced(
     ]
 
 
-def _alike(ones: Iterable[Value], others: Iterable[Value], most: int) -> int:
-    """Return for how many places from the first on, at most ``most``, both have the same object."""
-    return next(compress(count(), map(is_not, ones, others)), most)
+def _alike(ones: list[Value], others: list[Value]) -> int:
+    """Return for how many places from the first on both have the same."""
+    most, start = min(len(ones), len(others)), 0
+    while start < most and ones[start : start + _STEP] == others[start : start + _STEP]:
+        start += _STEP
+    unlike = map(is_not, ones[start:most], others[start:most])
+    return min(start + next(compress(count(), unlike), most), most)

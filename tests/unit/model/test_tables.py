@@ -1,32 +1,39 @@
-"""What differs between two versions of a table, by identity."""
+"""What differs between two versions of a table."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netloom.model.tables import replaced
+from netloom.model.tables import _STEP, replaced
 
-#: For each key two values that are equal and not the same: only identity tells them apart.
-VALUES = {key: ([key], [key]) for key in range(10)}
-TABLES = st.dictionaries(st.sampled_from(sorted(VALUES)), st.integers(0, 1), max_size=8)
-
-
-def ids(values: Iterable[list[int]]) -> set[int]:
-    return {id(value) for value in values}
+#: For each key two values that are equal and not the same, and one that is another.
+VALUES = {key: ([key], [key], [key, 1]) for key in range(8)}
+#: What stands before and behind them in both versions, so that there is more than one step.
+CROWD = {key: [key] for key in range(100, 100 + 2 * _STEP)}
+TABLES = st.dictionaries(st.sampled_from(sorted(VALUES)), st.integers(0, 2), max_size=8)
 
 
-@given(old=TABLES, new=TABLES)
-def test_what_went_and_what_came_is_told_by_identity(
-    old: dict[int, int], new: dict[int, int]
+def table(kinds: dict[int, int], before: int, behind: int) -> dict[int, list[int]]:
+    own = {key: VALUES[key][kind] for key, kind in kinds.items()}
+    crowd = sorted(CROWD.items())
+    return {**dict(crowd[:before]), **own, **dict(crowd[:behind])}
+
+
+@given(old=TABLES, new=TABLES, around=st.tuples(*[st.sampled_from([0, 3, 300])] * 2))
+def test_taking_out_what_went_and_putting_in_what_came_makes_one_table_of_the_other(
+    old: dict[int, int], new: dict[int, int], around: tuple[int, int]
 ) -> None:
-    before = {key: VALUES[key][place] for key, place in old.items()}
-    now = {key: VALUES[key][place] for key, place in new.items()}
+    before, now = table(old, *around), table(new, *around)
     gone, come = replaced(before, now)
-    assert ids(gone) == ids(before.values()) - ids(now.values())
-    assert ids(come) == ids(now.values()) - ids(before.values())
+    there, here = set(map(id, before.values())), set(map(id, now.values()))
+    assert set(map(id, gone)) <= there - here
+    assert set(map(id, come)) <= here - there
+    left = {value[0]: value for value in before.values()}
+    for value in gone:
+        assert left.pop(value[0]) is value
+    assert not left.keys() & {value[0] for value in come}
+    assert left | {value[0]: value for value in come} == now
 
 
 def test_one_that_came_and_one_that_went_among_many_are_all_that_is_told() -> None:
