@@ -114,3 +114,26 @@ def test_in_host_block_mode_a_closed_pool_is_claimed_when_it_opens(lab_up: LabUp
     wait_until(
         lambda: "10.68.0.0/24" in blocks(), deadline_s=15, what="the block of the rack's pool"
     )
+
+
+def test_netlooms_own_release_takes_what_its_own_check_said(lab_up: LabUp, tmp_path: Path) -> None:
+    lab = lab_up(default_document(hosts=1, network=CALICO))
+    host = lab.host("h1")
+    gone = host.run("gone")
+    namespaces.delete(gone.namespace)
+
+    def found() -> str:
+        done = subprocess.run(
+            host.command(["netloom", "ipam", "check", "-o", "json"]),
+            env=dict(host.environment),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stdout if done.returncode == 6 else ""
+
+    report = tmp_path / "report.json"
+    report.write_text(wait_until(found, deadline_s=15, what="the leak"))
+    said = host.exec(["netloom", "ipam", "release", "--from-report", str(report), "--yes"])
+    assert f"{gone.address} of calico is free" in said
