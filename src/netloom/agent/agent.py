@@ -85,7 +85,9 @@ class Agent:
             settings.state_dir / "cluster.json",
             self._cluster_changed,
         )
-        self.registration = Registration(settings.host_id, settings.host_name, time.monotonic)
+        self.registration = Registration(
+            settings.host_id, settings.host_name, time.monotonic, lambda: self.kernel.unpacking
+        )
         self.mirror = Mirror(self.book, settings.host_id)
         secrets = SecretFiles(settings.secrets_dir)
         self.outlook = Outlook(settings.host_id, self.watcher, self.book, self.mirror, secrets.read)

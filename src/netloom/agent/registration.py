@@ -19,7 +19,8 @@ from netloom.core.moving import finished
 from netloom.core.resources.node import labels_of
 from netloom.model.datastore import Compare, Put, Store, Transaction
 from netloom.model.errors import Conflict
-from netloom.model.host import Block, Host
+from netloom.model.host import UNPACKS, Block, Host
+from netloom.model.kernel import UdpProxy
 from netloom.model.keys import alive_key, block_key, host_key, joins_key, network_key
 from netloom.model.view import Cluster, HostFacts, Problem
 from netloom.reconcile import claims
@@ -34,13 +35,23 @@ INCIDENT_S = 600.0
 
 
 class Registration:
-    """Registers one host. Used by one thread; ``problems`` is replaced as a whole."""
+    """Registers one host. Used by one thread; ``problems`` is replaced as a whole.
 
-    def __init__(self, host_id: str, host_name: str, clock: Callable[[], float]) -> None:
+    ``unpacking`` tells the UDP proxies' devices for whose peers this host's kernel unpacks.
+    """
+
+    def __init__(
+        self,
+        host_id: str,
+        host_name: str,
+        clock: Callable[[], float],
+        unpacking: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
         self.host_id = host_id
         self.host_name = host_name
         self.problems: tuple[Problem, ...] = ()
         self._clock = clock
+        self._unpacking = unpacking
         self._own = OwnPart(host_id)
         self._claimed: set[Block] = set()
         self._incidents: dict[Problem, float] = {}
@@ -85,6 +96,7 @@ class Registration:
         serves, sends = (before.serves, before.sends) if before else ({}, {})
         if applied is not None:
             serves, sends = _reached(cluster, applied, serves, sends)
+            serves |= _unpacked(applied, serves, self._unpacking())
         return Host(
             self.host_id,
             self.host_name,
@@ -218,6 +230,22 @@ def _reached(
     serves |= {name: standing.serves for name, standing in well.items()}
     sends |= {n: standing.network.course for n, standing in well.items() if n not in applied.late}
     return dict(sorted(serves.items())), dict(sorted(sends.items()))
+
+
+def _unpacked(
+    applied: Desired, serves: Mapping[str, tuple[str, ...]], unpacking: frozenset[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return ``serves`` of the networks in which the kernel unpacks what came by UDP."""
+    return {
+        name: (*serves[name], UNPACKS)
+        for name, standing in applied.standing.items()
+        if name in serves
+        and UNPACKS not in serves[name]
+        and any(
+            isinstance(obj, UdpProxy) and obj.link in unpacking
+            for obj in standing.backend.objects.values()
+        )
+    }
 
 
 def end_moves(store: Store, cluster: Cluster) -> None:

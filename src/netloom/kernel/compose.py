@@ -52,6 +52,11 @@ class HostKernel:
         """Return the notifications of what other hands do to this kernel; the caller closes it."""
         return NetlinkEvents(self._rt.known, [self._rt.port], (self._proxies, self._bird))
 
+    @property
+    def unpacking(self) -> frozenset[str]:
+        """The devices of UDP proxies whose peers' packets this kernel unpacks by itself."""
+        return self._proxies.unpacking
+
     def close(self) -> None:
         """Close the sockets; what stands in the kernel stays; idempotent."""
         self._rt.close()

@@ -12,6 +12,8 @@ from netloom.model.addr import Family, IPAddress, IPNetwork, parse_address, pars
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields
 
+#: In ``Host.serves``: what reaches it by backend ``udp`` is unpacked by its kernel.
+UNPACKS = "unpacks"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -33,8 +35,8 @@ class Host:
 
     ``underlay4``/``underlay6`` are where peers reach it. ``macs`` gives, per network, the MAC of
     its tunnel end; ``serves``, per network, the labels of the backends by which the host can be
-    reached now; ``sends``, per network, the course (backend and move) by which it reaches every
-    peer. ``segments`` are the networks that its underlay cards are on.
+    reached now, and how (``UNPACKS``); ``sends``, per network, the course (backend and move) by
+    which it reaches every peer. ``segments`` are the networks that its underlay cards are on.
     """
 
     id: str

@@ -227,7 +227,8 @@ class UdpProxy(_Keyed):
     """The process that carries the packets of TUN device ``link`` in UDP datagrams.
 
     ``local`` and ``port`` are where it sends from and listens. ``version`` is that of the Netloom
-    that started it: a newer one has its own take over.
+    that started it: a newer one has its own take over. ``shortcut``: it may let the kernel carry
+    packets to and from those who do so too.
     """
 
     kind_name: ClassVar[str] = "udp-proxy"
@@ -235,6 +236,7 @@ class UdpProxy(_Keyed):
     local: IPAddress
     port: int
     version: str = __version__
+    shortcut: bool = True
 
     def _place(self) -> str:
         """Return ``udp-proxy dev LINK``."""
@@ -243,13 +245,17 @@ class UdpProxy(_Keyed):
 
 @dataclass(frozen=True, slots=True)
 class UdpPeer(_Keyed):
-    """An entry in the table of a :class:`UdpProxy`: packets to ``block`` go to host ``remote``."""
+    """An entry in the table of a :class:`UdpProxy`: packets to ``block`` go to host ``remote``.
+
+    ``unpacks``: its kernel takes them out of the datagrams, so ours may put them in.
+    """
 
     kind_name: ClassVar[str] = "udp-peer"
     link: str
     block: IPNetwork
     remote: IPAddress
     port: int
+    unpacks: bool = False
 
     def _place(self) -> str:
         """Return ``udp-peer CIDR dev LINK``."""
@@ -431,7 +437,9 @@ _DESCRIBE: dict[type, Any] = {
     Neighbour: lambda o: f"neighbour {o.address} lladdr {o.mac} dev {o.link} PERMANENT",
     Fdb: lambda o: f"fdb {o.mac} dst {o.remote} dev {o.link} self permanent",
     UdpProxy: lambda o: f"udp-proxy dev {o.link} local {o.local}:{o.port}",
-    UdpPeer: lambda o: f"udp-peer {o.block} to {o.remote}:{o.port} dev {o.link}",
+    UdpPeer: lambda o: (
+        f"udp-peer {o.block} to {o.remote}:{o.port} dev {o.link}{' unpacks' if o.unpacks else ''}"
+    ),
     Bird: lambda o: f"bird ({o.config.count('protocol bgp ')} BGP sessions)",
     Sysctl: lambda o: f"sysctl net.{o.name.replace('/', '.')} = {o.value}",
     NftTable: lambda o: f"nft table inet {o.name} ({len(o.text.splitlines())} lines)",

@@ -5,6 +5,10 @@ route leads each pool to it. Which host has which block is in the table of the p
 ours that carries the packets (``kernel/udp``). It works where the underlay lets nothing but UDP
 pass and the kernel has no vxlan; it is slower than everything else, and for IPv4 only.
 
+Between two hosts on one segment whose kernels can (``UNPACKS`` in their records) the kernel itself
+carries them. Inner checksums may then be unfinished, which only a kernel can make good: to anybody
+else a packet goes by the proxy. What is sent so passes neither firewall nor IPsec of the underlay.
+
 Sources: reference/flannel.md §2.4.
 """
 
@@ -17,9 +21,9 @@ from typing import Any
 
 from netloom.core.backends.contract import Reach, Side
 from netloom.core.backends.tunnel_end import kept_back, tunnel_ends
-from netloom.model.addr import Family, IPAddress
+from netloom.model.addr import Family, IPAddress, IPNetwork
 from netloom.model.fields import Fields
-from netloom.model.host import Block, Host
+from netloom.model.host import UNPACKS, Block, Host
 from netloom.model.kernel import (
     ALIAS_PREFIX,
     Address,
@@ -32,7 +36,7 @@ from netloom.model.kernel import (
 )
 from netloom.model.network import Network, parse_device
 from netloom.model.pool import Pool
-from netloom.model.view import Problem
+from netloom.model.view import HostFacts, Problem
 
 #: IPv4 20 + UDP 8.
 OVERHEAD_BYTES = 28
@@ -40,18 +44,20 @@ OVERHEAD_BYTES = 28
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of a udp network."""
+    """Options of a udp network. ``accelerate``: the kernel may carry packets where it can."""
 
     port: int = 8285
     device: str = "flannel0"
+    accelerate: bool = True
 
     @classmethod
     def parse(cls, options: Mapping[str, Any], where: str) -> Options:
-        """Parse ``{port, device}``; flannel's spelling is taken too. Raises InvalidConfig."""
+        """Parse the options; flannel's spelling is taken too. Raises InvalidConfig."""
         fields = Fields({"port" if k == "Port" else k: v for k, v in options.items()}, where)
         parsed = cls(
             fields.take_int("port", 8285, 1, 65535),
             parse_device(fields.take_str("device", "flannel0"), fields.path("device")),
+            fields.take_bool("accelerate", True),
         )
         fields.done()
         return parsed
@@ -59,7 +65,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class PreparedUdp:
-    """One udp network on this host."""
+    """One udp network on this host.
+
+    ``near`` is where peers are that the kernel may send to by itself, but for what is in ``far``.
+    """
 
     network: str
     options: Options
@@ -68,6 +77,8 @@ class PreparedUdp:
     problems: tuple[Problem, ...] = ()
     objects: Mapping[str, KernelObject] = field(default_factory=dict)
     ends: tuple[IPAddress, ...] = ()
+    near: IPNetwork | None = None
+    far: tuple[IPNetwork, ...] = ()
 
     def reach(self, peer: Host, block: Block) -> Reach:
         """Return the entry of the proxy's table for ``block``."""
@@ -77,8 +88,14 @@ class PreparedUdp:
         if remote is None:
             return Reach(problem=_no_address(self.network, peer))
         device, port = self.options.device, self.options.port
-        entry = UdpPeer(device, block.cidr, remote, port)
-        return Reach(state_of(entry), f"udp {device} to {remote}:{port}")
+        unpacks = UNPACKS in peer.serves.get(self.network, ()) and self._is_near(remote)
+        entry = UdpPeer(device, block.cidr, remote, port, unpacks)
+        path = f"udp {device} to {remote}:{port}" + (", in the kernel" if unpacks else "")
+        return Reach(state_of(entry), path)
+
+    def _is_near(self, remote: IPAddress) -> bool:
+        near = self.near is not None and remote in self.near
+        return near and not any(remote in cidr for cidr in self.far)
 
     def excluded(self, block: Block) -> frozenset[IPAddress]:
         """Return what the tunnel takes, and the pool's broadcast address."""
@@ -117,21 +134,43 @@ class UdpBackend:
             _, underlay = side.facts.underlay[4]
             alias = ALIAS_PREFIX + side.network.name
             objects.append(Link(options.device, "tun", alias=alias, mtu_bytes=mtu_bytes))
-            objects.append(UdpProxy(options.device, underlay.ip, options.port))
+            local, shortcut = underlay.ip, options.accelerate
+            objects.append(UdpProxy(options.device, local, options.port, shortcut=shortcut))
             for pool in pools:
                 own = [b for b in side.blocks if b.cidr.version == 4 and b.cidr[0] in pool.cidr]
                 ends += (found := _ends(side, pool, own))
                 objects += _on_device(options.device, pool, own, found)
-        problems = tuple(_problems(side))
-        name = side.network.name
         return PreparedUdp(
-            name, options, pools, mtu_bytes, problems, state_of(*objects), tuple(ends)
+            side.network.name,
+            options,
+            pools,
+            mtu_bytes,
+            tuple(_problems(side)),
+            state_of(*objects),
+            tuple(ends),
+            *_segment(side, options),
         )
 
 
 def _ends(side: Side, pool: Pool, own: list[Block]) -> tuple[IPAddress, ...]:
     taken = side.taken | {pool.cidr.broadcast_address}
     return tuple(tunnel_ends(replace(side, blocks=tuple(own), taken=taken), (4,)).values())
+
+
+def _segment(side: Side, options: Options) -> tuple[IPNetwork | None, tuple[IPNetwork, ...]]:
+    """Return where the kernel may send to by itself, and what of it is over another card."""
+    able = options.accelerate and UNPACKS in side.host.serves.get(side.network.name, ())
+    if not able or 4 not in side.facts.underlay:
+        return None, ()
+    card, underlay = side.facts.underlay[4]
+    return underlay.network, tuple(_elsewhere(side.facts, card, underlay.network))
+
+
+def _elsewhere(facts: HostFacts, card: str, segment: IPNetwork) -> Iterable[IPNetwork]:
+    """Yield what lies in ``segment`` and is reached over another card."""
+    for cidr, link in facts.routes:
+        if link != card and cidr.version == segment.version and cidr[0] in segment:
+            yield cidr
 
 
 def _on_device(

@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int clients[CLIENTS], loop = -1, ending = -1;
+static int clients[CLIENTS], loop = -1, ending = -1, news[2] = { -1, -1 };
 
 static void answer(int client, uint32_t error, size_t length, const int *files, int file_count)
 {
@@ -35,6 +35,7 @@ static void answer(int client, uint32_t error, size_t length, const int *files, 
     if (sent && file_count) {
         /* Another carries the packets now; what we have read we carry ourselves. */
         leaving = true;
+        send_no_more();
         poll(NULL, 0, LINGER_MS);
         _exit(0);
     }
@@ -42,14 +43,17 @@ static void answer(int client, uint32_t error, size_t length, const int *files, 
 
 static size_t tell_status(uint8_t *out)
 {
-    struct { uint32_t pid, local; uint16_t port, zero[3]; uint64_t generation, counters[COUNTERS];
+    struct { uint32_t pid, local; uint16_t port, shortcut, error, zero;
+             uint64_t generation, counters[COUNTERS];
              char device[16], version[32]; } status = { 0 };
     status.pid = htonl((uint32_t)getpid());
     status.local = local.s_addr;
     status.port = htons(port);
+    status.shortcut = htons((uint16_t)(shortcut_wanted | has_shortcut() << 1));
+    status.error = htons((uint16_t)(has_shortcut() ? 0 : shortcut_errno));
     status.generation = htobe64(generation);
     for (int i = 0; i < COUNTERS; i++)
-        status.counters[i] = htobe64(counters[i]);
+        status.counters[i] = htobe64(counters[i] + carried_by_kernel(i));
     strncpy(status.device, device, sizeof status.device - 1);
     strncpy(status.version, version, sizeof status.version - 1);
     memcpy(out, &status, sizeof status);
@@ -137,13 +141,27 @@ static void listen_to(int file)
     }
 }
 
+/* Cards, addresses or IPsec policies have changed, whatever it was. */
+static void hear_of_cards(int file)
+{
+    while (recv(file, message, sizeof message, MSG_DONTWAIT) >= 0 || errno == ENOBUFS)
+        continue;
+    look_at_shortcut();
+}
+
+static uint64_t carried(void)
+{
+    return counters[SENT] + counters[RECEIVED] + carried_by_kernel(SENT)
+        + carried_by_kernel(RECEIVED);
+}
+
 /* End on SIGTERM, but first carry what has reached us, or is about to: a peer may be slow. */
 static void end_quietly(void)
 {
     for (int waited = 0; waited < LINGER_MS; waited += QUIET_MS) {
-        uint64_t before = counters[SENT] + counters[RECEIVED];
+        uint64_t before = carried();
         poll(NULL, 0, QUIET_MS);
-        if (counters[SENT] + counters[RECEIVED] == before && !waits(udp, 0))
+        if (carried() == before && !waits(udp, 0))
             break;
     }
     _exit(0);
@@ -164,6 +182,12 @@ bool meet_agent(void)
         return false;
     watch(control);
     watch(ending);
+    news[0] = listen_for_cards();
+    news[1] = listen_for_policies();
+    for (int i = 0; i < 2; i++)
+        if (news[i] >= 0)
+            watch(news[i]);
+    look_at_shortcut();
     return true;
 }
 
@@ -171,13 +195,15 @@ bool meet_agent(void)
 void serve_agent(void)
 {
     for (;;) {
-        struct epoll_event events[2 + CLIENTS];
-        int ready = epoll_wait(loop, events, 2 + CLIENTS, -1);
+        struct epoll_event events[4 + CLIENTS];
+        int ready = epoll_wait(loop, events, 4 + CLIENTS, -1);
         for (int i = 0; i < ready; i++)
             if (events[i].data.fd == control)
                 greet();
             else if (events[i].data.fd == ending)
                 end_quietly();
+            else if (events[i].data.fd == news[0] || events[i].data.fd == news[1])
+                hear_of_cards(events[i].data.fd);
             else
                 listen_to(events[i].data.fd);
     }

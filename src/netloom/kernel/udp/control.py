@@ -14,8 +14,8 @@ HAND_OVER   4                                         as GET, with the descripto
 ==========  ====  ==================================  ==========================================
 
 A proxy sends nothing before it has a table, not even that there is no way: packets wait.
-An entry is ``network u32, host u32, port u16, prefix length u8, 0 u8``. A table that does not parse
-is refused with EINVAL as a whole, what is no request with EPROTO.
+An entry is ``network u32, host u32, port u16, prefix length u8, unpacks u8``. A table
+that does not parse is refused with EINVAL as a whole, what is no request with EPROTO.
 """
 
 from __future__ import annotations
@@ -40,14 +40,19 @@ COUNTERS = ("sent", "received", "no_peer", "expired", "malformed", "send_failed"
 PATIENCE_S = 5.0
 _HEAD = struct.Struct("!II")
 _GENERATION = struct.Struct("!Q")
-_ENTRY = struct.Struct("!4s4sHBx")
-_STATUS = struct.Struct(f"!I4sH6xQ{len(COUNTERS)}Q16s32s")
+_ENTRY = struct.Struct("!4s4sHB?")
+_STATUS = struct.Struct(f"!I4sHHH2xQ{len(COUNTERS)}Q16s32s")
+_WANTED, _ATTACHED = 1, 2
 _MOST_BYTES = 16 + _ENTRY.size * 65536
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a proxy says of itself. ``counters``: what became of packets since it started."""
+    """What a proxy says of itself. ``counters``: what became of packets since it started.
+
+    ``shortcut``: it shall let the kernel carry packets. ``unpacks``: the kernel does, for those
+    that come in; otherwise ``errno`` says why not.
+    """
 
     pid: int
     device: str
@@ -56,6 +61,9 @@ class Status:
     version: str
     generation: int
     counters: dict[str, int]
+    shortcut: bool
+    unpacks: bool
+    errno: int
 
 
 class Control:
@@ -99,7 +107,8 @@ class Control:
     def status(self) -> Status:
         """Ask for the status. Raises Unavailable."""
         body = self._ask(STATUS)
-        pid, local, port, generation, *counters, device, version = _STATUS.unpack(body)
+        pid, local, port, shortcut, number, generation, *rest = _STATUS.unpack(body)
+        *counters, device, version = rest
         return Status(
             pid,
             device.rstrip(b"\0").decode(),
@@ -108,6 +117,9 @@ class Control:
             version.rstrip(b"\0").decode(),
             generation,
             dict(zip(COUNTERS, counters, strict=True)),
+            bool(shortcut & _WANTED),
+            bool(shortcut & _ATTACHED),
+            number,
         )
 
     def peers(self) -> list[UdpPeer]:
@@ -119,8 +131,9 @@ class Control:
                 ipaddress.IPv4Network((network, length)),
                 ipaddress.IPv4Address(host),
                 port,
+                unpacks,
             )
-            for network, host, port, length in _ENTRY.iter_unpack(body[_GENERATION.size :])
+            for network, host, port, length, unpacks in _ENTRY.iter_unpack(body[_GENERATION.size :])
         ]
 
     def replace_peers(self, peers: Iterable[UdpPeer], generation: int) -> None:
@@ -131,6 +144,7 @@ class Control:
                 peer.remote.packed,
                 peer.port,
                 peer.block.prefixlen,
+                peer.unpacks,
             )
             for peer in peers
         )

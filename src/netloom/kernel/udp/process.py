@@ -31,8 +31,10 @@ def start(
     longer than what the agent's may hold. Raises KernelRejected, Conflict or NotPermitted.
     """
     words = [proxy.link, str(proxy.local), str(proxy.port), str(directory), proxy.version]
+    words += [] if proxy.shortcut else ["plain"]
+    words += ["take-over"] if take_over else []
     process = subprocess.Popen(
-        [*command, *words, *(["take-over"] if take_over else [])],
+        [*command, *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,

@@ -44,6 +44,8 @@ class UdpProxies:
         self._controls: dict[str, Control] = {}
         self._tables: dict[str, _Table] = {}
         self._generation = 0
+        #: The devices whose peers may leave packets for this host's kernel to unpack.
+        self.unpacking: frozenset[str] = frozenset()
         self._children: list[subprocess.Popen[bytes]] = []
         self._stuck: dict[str, int] = {}
         self._guard = threading.Lock()
@@ -101,7 +103,8 @@ class UdpProxies:
             raise
         self._stuck.pop(device, None)
         self._generation = max(self._generation, status.generation)
-        proxy = UdpProxy(device, status.local, status.port, status.version)
+        self._note_unpacking(device, status.unpacks)
+        proxy = UdpProxy(device, status.local, status.port, status.version, status.shortcut)
         return proxy, self._tables[device]
 
     def _connected(self, device: str) -> Control:
@@ -112,6 +115,14 @@ class UdpProxies:
             with self._guard:
                 self._ends.register(control, select.EPOLLHUP | select.EPOLLRDHUP)
         return control
+
+    def _meet(self, device: str) -> None:
+        """Connect to a proxy that has just started, and hear what it can do."""
+        self._note_unpacking(device, self._connected(device).status().unpacks)
+
+    def _note_unpacking(self, device: str, unpacks: bool) -> None:
+        others = self.unpacking - {device}
+        self.unpacking = others | {device} if unpacks else others
 
     def _forget(self, device: str) -> None:
         control = self._controls.pop(device, None)
@@ -168,7 +179,7 @@ class UdpProxies:
                 process.end(pid)
             child = process.start(proxy, self._directory, self.command)
         self._children.append(child)
-        self._connected(proxy.link)
+        self._meet(proxy.link)
 
     def _take_over(self, proxy: UdpProxy) -> None:
         """Let a new process take device, socket and peers over; start anew if it cannot."""
@@ -178,7 +189,7 @@ class UdpProxies:
         try:
             child = process.start(proxy, self._directory, self.command, take_over=True)
             self._children.append(child)
-            self._connected(proxy.link)
+            self._meet(proxy.link)
         except KernelRejected:
             self._start(proxy)
             self._set(proxy.link, table)

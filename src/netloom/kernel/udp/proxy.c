@@ -3,7 +3,7 @@
  * flannel's backend "udp" does. The agent starts it and tells it the table of peers over a unix
  * socket; it runs on when the agent ends, and a new one takes its device and socket over.
  *
- *   netloom-udp DEVICE LOCAL PORT DIRECTORY VERSION [take-over]
+ *   netloom-udp DEVICE LOCAL PORT DIRECTORY VERSION [plain] [take-over]
  *
  * DEVICE is a TUN device that exists. DIRECTORY is where DEVICE.sock shall listen. When it carries
  * packets it says "ready" on stdout, else "ERRNO what failed", and closes stdout. control.py has
@@ -14,6 +14,9 @@
  * that come in one receive (UDP_GRO) go into the device as one packet. On the wire each is a
  * plain packet with its checksums in place: who is at the other end does not matter.
  *
+ * Between two of us that are of this make the kernel carries packets by itself (shortcut.c), unless
+ * we are told to be "plain". All others, and all that is out of the ordinary, we carry.
+ *
  * Three threads: one waits in a read of the device, one in a receive, and the first one listens to
  * the agent. So a single packet costs two system calls and one wake-up.
  *
@@ -21,7 +24,8 @@
  * a second.
  *
  * opening.c has the descriptors, table.c the peers, outbound.c and batch.c one direction, inbound.c
- * the other, icmp.c the errors, agent.c the control socket.
+ * the other, icmp.c the errors, agent.c the control socket, shortcut.c and programs.c what the
+ * kernel does.
  *
  * proxy.py does the same, slowly, for machines without a C compiler; one set of tests holds them
  * together.
@@ -94,11 +98,17 @@ int main(int count, char **words)
         errno = EINVAL;
         fail("understand its arguments");
     }
+    bool taking_over = false;
+    for (int i = 6; i < count; i++) {
+        taking_over |= !strcmp(words[i], "take-over");
+        shortcut_wanted &= strcmp(words[i], "plain") != 0;
+    }
     device = words[1];
     version = words[5];
     if (!make_tables())
         fail("find memory");
-    set_up(words[4], count > 6 && !strcmp(words[6], "take-over"));
+    make_maps();
+    set_up(words[4], taking_over);
     if (!begin_inbound() || (generation && !begin_outbound()))
         fail("make threads");
     dprintf(STDOUT_FILENO, "ready\n");

@@ -23,8 +23,17 @@ enum { MAGIC = 0x4e4c5531, /* NLU1 */ STATUS = 1, GET = 2, SET = 3, HAND_OVER = 
 
 enum { SENT, RECEIVED, NO_PEER, EXPIRED, MALFORMED, SEND_FAILED, WRITE_FAILED, COUNTERS };
 
-/* A block and the host that has it. `inside`: the next larger entry that holds it, or -1. */
-struct peer { uint32_t first, last, host; int32_t inside; uint16_t port; uint8_t length; };
+/*
+ * A block and the host that has it. `inside`: the next larger entry that holds it, or -1.
+ * `unpacks`: it takes packets by the shortcut, whose checksums are not filled in yet.
+ */
+struct peer {
+    uint32_t first, last, host;
+    int32_t inside;
+    uint16_t port;
+    uint8_t length;
+    bool unpacks;
+};
 
 /* ---- proxy.c: what the program is, and has ---- */
 
@@ -68,6 +77,19 @@ uint8_t *batch_head(size_t length);
 bool batch_has_room(void);
 void post(const struct peer *peer, void *head, size_t head_size, void *body, size_t body_size);
 void flush_batch(void);
+
+/* ---- shortcut.c: packets that the kernel carries without us ---- */
+
+extern bool shortcut_wanted;
+extern int shortcut_errno;
+void make_maps(void);
+void tell_kernel(const struct peer *now, uint32_t count, const struct peer *was, uint32_t before);
+uint64_t carried_by_kernel(int counter);
+void look_at_shortcut(void);
+bool has_shortcut(void);
+void send_no_more(void);
+int listen_for_cards(void);
+int listen_for_policies(void);
 
 /* ---- the two directions ---- */
 

@@ -1,8 +1,8 @@
 """The proxy in Python, for machines without a C compiler: what proxy.c does, packet by packet.
 
-Run by path, ``python -IS proxy.py DEVICE LOCAL PORT DIRECTORY VERSION [take-over]``: it imports the
-standard library alone. proxy.c says what the words mean and what is said on stdout; control.py has
-the protocol of the control socket.
+Run by path, ``python -IS proxy.py DEVICE LOCAL PORT DIRECTORY VERSION [plain] [take-over]``: it
+imports the standard library alone. proxy.c says what the words mean and what is said on
+stdout; control.py has the protocol of the control socket.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ STATUS, GET, SET, HAND_OVER = range(1, 5)
 SENT, RECEIVED, NO_PEER, EXPIRED, MALFORMED, SEND_FAILED, WRITE_FAILED = range(7)
 HEAD = struct.Struct("!II")
 GENERATION = struct.Struct("!Q")
-ENTRY = struct.Struct("!I4sHBx")
-STATUS_BODY = struct.Struct("!I4sH6xQ7Q16s32s")
+ENTRY = struct.Struct("!I4sHBx")  # the last byte is of the shortcut, which is not to be had here
+STATUS_BODY = struct.Struct("!I4sHH4xQ7Q16s32s")
 TUNSETIFF, TUNSETOFFLOAD, SIOCGIFADDR = 0x400454CA, 0x400454D0, 0x8915
 IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 UDP_GRO = 104
@@ -88,6 +88,7 @@ class Proxy:
     def __init__(self, words: list[str]) -> None:
         self.device, local, port, directory, self.version = words[:5]
         self.place = (local, int(port))
+        self.shortcut_wanted = "plain" not in words[5:]
         os.chdir(directory)
         self.table = Table()
         self.counters = [0] * 7
@@ -96,7 +97,7 @@ class Proxy:
         self.udp: socket.socket | None = None
         self.poll = select.epoll()
         self.sending = False
-        if words[5:6] == ["take-over"]:
+        if "take-over" in words[5:]:
             self._take_over()
         else:
             self.tun = self._open_tun()
@@ -337,7 +338,8 @@ class Proxy:
         host, port = self.place
         names = self.device.encode(), self.version.encode()
         local, generation = socket.inet_aton(host), self.table.generation
-        return STATUS_BODY.pack(os.getpid(), local, port, generation, *self.counters, *names)
+        head = os.getpid(), local, port, self.shortcut_wanted, generation
+        return STATUS_BODY.pack(*head, *self.counters, *names)
 
 
 def _patiently(what: str, step: object) -> None:

@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* As on the control socket, all in network order. */
-struct entry { uint32_t net, host; uint16_t port; uint8_t length, zero; };
+struct entry { uint32_t net, host; uint16_t port; uint8_t length, unpacks; };
 
 static struct peer *peers, *peer_sets[2];
 static uint32_t peer_count;
@@ -46,7 +46,8 @@ bool take_table(const uint8_t *data, size_t length)
         uint32_t rest = e.length ? (uint32_t)(((uint64_t)1 << (32 - e.length)) - 1) : UINT32_MAX;
         if (e.length > 32 || !e.host || !e.port || (ntohl(e.net) & rest))
             return false;
-        fresh[i] = (struct peer){ ntohl(e.net), ntohl(e.net) | rest, e.host, -1, e.port, e.length };
+        fresh[i] = (struct peer){ ntohl(e.net), ntohl(e.net) | rest, e.host, -1, e.port, e.length,
+                                  e.unpacks };
     }
     qsort(fresh, count, sizeof *fresh, by_first);
     int32_t open = -1;
@@ -56,6 +57,7 @@ bool take_table(const uint8_t *data, size_t length)
         fresh[i].inside = open;
         open = (int32_t)i;
     }
+    tell_kernel(fresh, (uint32_t)count, peers, peer_count);
     pthread_mutex_lock(&table_lock);
     peers = fresh;
     peer_count = (uint32_t)count;
@@ -67,7 +69,7 @@ size_t give_table(uint8_t *data)
 {
     for (uint32_t i = 0; i < peer_count; i++) {
         struct peer *p = &peers[i];
-        struct entry e = { htonl(p->first), p->host, p->port, p->length, 0 };
+        struct entry e = { htonl(p->first), p->host, p->port, p->length, p->unpacks };
         memcpy(data + i * sizeof e, &e, sizeof e);
     }
     return peer_count * sizeof(struct entry);
