@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from netloom.agent.contracts import Request, Response
-from netloom.agent.http import MAX_BODY_BYTES, Server, parse_listen, serve, serve_public
+from netloom.agent.http import Server, parse_listen, serve, serve_public
+from netloom.agent.talk import MAX_BODY_BYTES
 from netloom.agent.wire import parse_error
 from netloom.model.errors import (
     Bug,
