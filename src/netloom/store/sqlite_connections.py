@@ -134,7 +134,7 @@ class Connections:
                 return self._idle.pop()
             generation = self._generation
         try:
-            connection = files.connect(self.path)
+            connection = files.connect(self.path, self._busy_s)
         except sqlite3.Error as error:
             raise _away(errors.translate(error, self.path)) from error
         try:

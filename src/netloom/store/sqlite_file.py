@@ -98,7 +98,7 @@ def open_database(path: str, busy_s: float, *, create: bool) -> tuple[sqlite3.Co
             os.makedirs(directory, mode=0o700, exist_ok=True)
         with _locked_directory(directory, path, busy_s):
             _prepare_file(path, create)
-            connection = connect(path)
+            connection = connect(path, busy_s)
             try:
                 connection.execute(f"PRAGMA busy_timeout = {int(busy_s * 1000)}")
                 store_id = _prepare_schema(connection, path)
@@ -126,15 +126,17 @@ def _quick_check(connection: sqlite3.Connection, path: str) -> None:
         raise errors.damaged(path, said)
 
 
-def connect(path: str) -> sqlite3.Connection:
+def connect(path: str, busy_s: float) -> sqlite3.Connection:
     """Return one more connection to an existing database. Raises sqlite3.Error.
 
-    It waits for a lock a moment only; whoever begins a transaction tries again.
+    Who closes a database last has it to himself while he clears its log away: that is waited for,
+    ``busy_s`` at most. Later it waits for a lock a moment only; whoever begins a transaction tries
+    again.
     """
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     connection = sqlite3.connect(
         f"file:{quoted}?mode=rw",
-        timeout=_NAP_S,
+        timeout=busy_s,
         isolation_level=None,  # we say BEGIN ourselves
         check_same_thread=False,  # one thread at a time: see Connections
         uri=True,
@@ -146,6 +148,7 @@ def connect(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         # a log that grew under many writers at once gives its space back when it begins anew
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+        connection.execute(f"PRAGMA busy_timeout = {int(_NAP_S * 1000)}")
     except sqlite3.Error:
         connection.close()
         raise

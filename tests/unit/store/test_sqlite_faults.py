@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -224,3 +225,23 @@ def test_a_writer_that_hangs_stops_nobody_from_reading(path: Path, store: Sqlite
     finally:
         writer.kill()
         writer.communicate()
+
+
+def test_who_opens_a_store_waits_while_the_last_one_to_close_it_clears_its_log_away(
+    tmp_path: Path,
+) -> None:
+    """SQLite gives him the file alone for that long; on a busy machine that is a while."""
+    path = tmp_path / "cluster.db"
+    SqliteStore(str(path)).close()
+    alone = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    alone.execute("PRAGMA locking_mode = EXCLUSIVE")
+    alone.execute("BEGIN IMMEDIATE")
+    alone.execute("COMMIT")
+    with closing(sqlite3.connect(path, timeout=0)) as other, pytest.raises(sqlite3.Error):
+        other.execute("SELECT 1 FROM state")
+    leaving = threading.Timer(0.5, alone.close)
+    leaving.start()
+    try:
+        SqliteStore(str(path)).close()
+    finally:
+        leaving.join()
