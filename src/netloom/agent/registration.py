@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from netloom.agent.own_part import OwnPart
@@ -22,6 +23,7 @@ from netloom.model.errors import Conflict
 from netloom.model.host import UNPACKS, Block, Host
 from netloom.model.kernel import UdpProxy
 from netloom.model.keys import alive_key, block_key, host_key, joins_key, network_key
+from netloom.model.network import Network
 from netloom.model.view import Cluster, HostFacts, Problem
 from netloom.reconcile import claims
 from netloom.reconcile.claim_refusals import FormerSize
@@ -89,8 +91,7 @@ class Registration:
             name: mac
             for name, network in sorted(cluster.networks.items())
             for choice in (network.backend, *network.retiring)
-            if choice.type in BACKENDS
-            and (mac := BACKENDS[choice.type].publish(network, self.host_id))
+            if (mac := _published(replace(network, backend=choice), self.host_id))
         }
         before = cluster.hosts.get(self.host_id)
         serves, sends = (before.serves, before.sends) if before else ({}, {})
@@ -210,6 +211,12 @@ class Registration:
                 _log.info("%s block %s of network %s", back, block.cidr, network.name)
             self._claimed.update(got)
         return problems
+
+
+def _published(network: Network, host_id: str) -> str:
+    """Return what peers need to know of this host for a network's backend; "" for nothing."""
+    backend = BACKENDS.get(network.backend.type)
+    return backend.publish(network, host_id) if backend else ""
 
 
 def _reached(

@@ -286,3 +286,17 @@ def test_what_the_kernel_refuses_of_one_network_says_nothing_of_another():
     assert well(firewall) == {"blue", "red"}, "no packet travels by it"
     assert well(firewall, "link flannel.1") == {"red"}
     assert well("sysctl ipv4/ip_forward") == set(), "forwarding is of all"
+
+
+@pytest.mark.parametrize("there_and_back", [False, True])
+def test_what_peers_need_to_know_for_a_backend_that_retires_is_still_told(there_and_back: bool):
+    """Pools with ways of their own, and one way for all: the tunnel's MAC stays in the record."""
+    divided = {
+        "type": "per-pool",
+        "default": {"type": "bgp"},
+        "pools": {"10.244.0.0/16": {"type": "vxlan"}},
+    }
+    ways: tuple[object, ...] = (divided, "bgp") if there_and_back else ("bgp", divided)
+    definition = blue(*ways)
+    told = recorded(cluster(definition, a_host("h1", "192.168.31.62"))).macs
+    assert set(told) == {"blue"}
