@@ -5,16 +5,21 @@ What needs module ipip is in ``tests/uml``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
-from netloom.lab.lab import Lab
+import pytest
+
+from netloom.lab.lab import Lab, LabHost
 from netloom.lab.traffic import Pings
 from netloom.lab.waiting import wait_until
 
 from .bgp_lab import document, settled, wait_mesh
+from .test_switching import way
 from .test_switching_faults import stream
 
 LabUp = Callable[..., Lab]
+ONE, TWO = "10.233.0.0/16", "10.234.0.0/16"
 
 
 def move(lab: Lab, *assignments: str) -> None:
@@ -51,7 +56,128 @@ def test_a_container_with_its_blocks_first_address_keeps_it_through_every_move(
     assert (there.lost, back.lost) == (0, 0)
 
 
-def tunnel_of(host) -> str:
+def tunnel_of(host: LabHost) -> str:
     (device,) = host.json(["ip", "-j", "-4", "address", "show", "dev", "flannel.1"])
     (address,) = device["addr_info"]
     return str(address["local"])
+
+
+def test_one_pools_way_is_patched_and_the_other_pools_packets_notice_nothing(lab_up: LabUp) -> None:
+    """`patch ippool`: vxlanMode Always, CrossSubnet (a plain route here), and BGP alone again."""
+    pools = [{"cidr": c, "blockSize": 26, "name": n} for n, c in (("one", ONE), ("two", TWO))]
+    lab = lab_up(document((100, 101), pools=pools))
+    here, there = lab.hosts
+    a, b = here.run("a"), there.run("b")
+    c, d = here.run("c", ips=["10.234.1.0"]), there.run("d", ips=["10.234.2.0"])
+    wait_mesh(lab)
+    (of_one,) = (block for block in there.blocks() if block.startswith("10.233."))
+    with (
+        Pings(a, b.address, 0.005) as stays,
+        Pings(c, d.address, 0.005) as moves,
+        stream(c, d, d.address),
+    ):
+        for mode, route in (
+            ("Always", "via 10.234.2.0 dev vxlan.calico proto 78 onlink"),
+            ("CrossSubnet", f"via {there.underlay} dev ens32 proto 78"),
+            ("Always", "via 10.234.2.0 dev vxlan.calico proto 78 onlink"),
+            ("Never", f"via {there.underlay} dev ens32 proto bird"),
+        ):
+            patch = json.dumps({"spec": {"vxlanMode": mode}})
+            here.exec(["netloom", "patch", "ippool", "two", "-p", patch])
+            wait_until(lambda: settled(lab), deadline_s=40, what=f"the move to {mode}")
+            wait_until(
+                lambda: route_to(here, "10.234.2.0/26") == f"10.234.2.0/26 {route}",  # noqa: B023
+                deadline_s=10,
+                what=f"the route of {mode}",
+            )
+            assert route_to(here, of_one).endswith("proto bird")
+    assert (stays.lost, moves.lost) == (0, 0)
+
+
+def route_to(host: LabHost, block: str) -> str:
+    return host.exec(["ip", "route", "show", block]).strip()
+
+
+def test_direct_routing_is_switched_on_and_off_where_some_hosts_are_behind_a_router(
+    lab_up: LabUp,
+) -> None:
+    """Neighbours go from the tunnel to plain routes and back; the one behind the router never."""
+    lab = lab_up(_two_segments())
+    one, two, far = lab.hosts
+    a, b, c = one.run("a"), two.run("b"), far.run("c")
+    near_block, far_block = two.blocks()[0], far.blocks()[0]
+    with (
+        Pings(a, b.address, 0.005) as near,
+        Pings(c, a.address, 0.005) as behind,
+        stream(b, a, a.address),
+    ):
+        for direct in ("true", "false", "true"):
+            move(lab, f"backend.directRouting={direct}")
+            device = "ens33" if direct == "true" else "flannel.1"
+            assert (way(one, near_block), way(one, far_block)) == (device, "flannel.1")
+    assert (near.lost, behind.lost) == (0, 0)
+
+
+def _two_segments() -> dict[str, object]:
+    sides = {"left": "192.168.31", "right": "192.168.32"}
+    hosts = {"h1": ("left", 62), "h2": ("left", 63), "h3": ("right", 64)}
+    return {
+        "segments": [
+            {"name": name, "subnet": f"{net}.0/24", "gateway": f"{net}.1"}
+            for name, net in sides.items()
+        ],
+        "routers": [
+            {
+                "name": "gw",
+                "interfaces": [
+                    {"name": name, "segment": name, "address": f"{net}.1"}
+                    for name, net in sides.items()
+                ],
+            }
+        ],
+        "hosts": [
+            {
+                "name": host,
+                "interfaces": [
+                    {"name": "ens33", "segment": side, "address": f"{sides[side]}.{number}"}
+                ],
+            }
+            for host, (side, number) in hosts.items()
+        ],
+        "networks": [{"name": "default", "preset": "flannel"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("bgp", "vxlan"), ("vxlan", "bgp"), ("host-gw", "bgp")]
+)
+def test_a_late_host_a_killed_agent_and_a_store_that_goes_away_cost_a_move_nothing(
+    lab_up: LabUp, before: str, after: str
+) -> None:
+    lab = lab_up(document(backend=before))
+    one, two, late = lab.hosts
+    a, b, c = one.run("a"), two.run("b"), late.run("c")
+    if before == "bgp":
+        wait_mesh(lab)
+    with Pings(a, b.address, 0.005) as to_b, Pings(a, c.address, 0.005) as to_late:
+        lab.fault(late.name, "kill-agent")
+        one.exec(["netloom", "network", "set", "calnet1", f"backend={after}"])
+        wait_until(lambda: serves(lab, two, after), deadline_s=20, what="the second host is ready")
+        lab.fault(two.name, "kill-agent")
+        lab.fault("store", "stop-store")
+        late.start_agent()
+        lab.fault("store", "start-store")
+        assert lab.networks()[0].retiring, "not all have said that they follow"
+        two.start_agent()
+        wait_until(lambda: settled(lab), deadline_s=40, what="the end of the move")
+        if after == "bgp":
+            wait_mesh(lab)
+    assert (to_b.lost, to_late.lost) == (0, 0)
+
+
+def serves(lab: Lab, host: LabHost, label: str) -> bool:
+    """Tell whether a host has said that it can be reached by a backend of such a label."""
+    entries = lab.store().list("/netloom/v1/cluster/hosts/").entries
+    records = [json.loads(entry.value) for entry in entries]
+    served = [one for r in records if r["name"] == host.name for one in r["serves"]["calnet1"]]
+    return any(label in one for one in served)
