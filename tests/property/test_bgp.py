@@ -112,6 +112,9 @@ _PLANS = st.builds(
     cluster_id=_V4,
     unexported=st.lists(st.builds(_cidr, _V4 | _V6, st.integers(0, 64)), max_size=2).map(tuple),
     protected=st.lists(st.builds(_cidr, _V4 | _V6, st.integers(0, 64)), max_size=2).map(tuple),
+    too_fine=st.lists(
+        st.tuples(st.builds(_cidr, _V4, st.integers(0, 16)), st.just(17), st.just(31)), max_size=2
+    ).map(tuple),
     advertised=st.lists(
         st.builds(Advertised, st.builds(_cidr, _V4 | _V6, st.integers(0, 64)), _COMMUNITIES),
         max_size=2,

@@ -60,11 +60,15 @@ def rack(hosts: int = 2) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a router shall be: in which AS, with which neighbours; in the hosts' AS a reflector."""
+    """What a router shall be: in which AS, with which neighbours; in the hosts' AS a reflector.
+
+    ``more`` is a condition for what else a BIRD tells.
+    """
 
     as_number: int
     neighbours: Sequence[str]
     password: str = ""
+    more: str = "false"
 
     @property
     def reflects(self) -> bool:
@@ -214,7 +218,8 @@ def bird(folder: Path, wanted: Wanted) -> list[list[str]]:
     parts.append("protocol direct { ipv4; ipv6; }")
     for family in (4, 6):
         parts.append(
-            f"protocol kernel {{ ipv{family} {{ export where source = RTS_BGP; }}; persist; }}"
+            f"protocol kernel {{ learn; persist; "
+            f"ipv{family} {{ export where source = RTS_BGP; }}; }}"
         )
     for place, each in enumerate(wanted.neighbours):
         family = ipaddress.ip_address(each).version
@@ -225,7 +230,8 @@ def bird(folder: Path, wanted: Wanted) -> list[list[str]]:
             "connect delay time 1; connect retry time 1; error wait time 1,2; graceful restart on; "
             + ("rr client; " if wanted.reflects else "")
             + (f'password "{wanted.password}"; ' if wanted.password else "")
-            + f"ipv{family} {{ import all; export where source = RTS_BGP || net = {behind}; }}; }}"
+            + f"ipv{family} {{ import all; export where source = RTS_BGP || net = {behind} || "
+            f"{wanted.more}; }}; }}"
         )
     (folder / "bird.conf").write_text("\n".join([*parts, ""]))
     return [["/usr/sbin/bird", "-f", "-c", "bird.conf", "-s", "bird.ctl", "-P", "pid", "-R"]]

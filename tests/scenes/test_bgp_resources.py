@@ -126,3 +126,53 @@ def secret(place: Path, text: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(text + "\n")
     place.chmod(0o600)
+
+
+def test_a_changed_peer_leaves_all_other_sessions_as_they_are(lab: Lab) -> None:
+    """A router is named, changed, and taken away: what is up stays up since the same time."""
+    first = lab.hosts[0]
+    before = {s["peer"]: s["since"] for s in sessions(first)}
+    for spec in ({"asNumber": 65000}, {"asNumber": 65001, "keepaliveTime": "5s"}, None):
+        if spec is not None:
+            apply(first, resource("BGPPeer", "tor", peerIP="192.168.26.254", **spec))
+        else:
+            first.exec(["netloom", "delete", "bgppeer", "tor"])
+        wait_until(
+            lambda: (
+                [s["name"] for s in sessions(first) if s["peer"] == "192.168.26.254"]
+                == ([] if spec is None else ["Global_192_168_26_254"])  # noqa: B023
+            ),
+            deadline_s=10,
+            what="the change",
+        )
+        now = {s["peer"]: s["since"] for s in sessions(first) if s["peer"] in before}
+        assert now == before
+
+
+def test_what_cannot_be_done_is_in_the_status_and_all_else_goes_on(lab: Lab) -> None:
+    first = lab.hosts[0]
+    apply(
+        first,
+        resource("BGPPeer", "me", node=first.name, peerIP=first.underlay, asNumber=64512),
+        resource("BGPPeer", "nobody", peerSelector="role == 'nobody'"),
+        resource("BGPPeer", "tor", peerIP="192.168.26.254", asNumber=65000, filters=["gone"]),
+    )
+    wanted = [
+        f"BGPPeer(me): spec.peerIP: {first.underlay} is {first.name}'s own address",
+        "BGPPeer(nobody): spec.peerSelector: \"role == 'nobody'\" selects no host",
+        "BGPPeer(tor): spec.filters[0]: there is no BGPFilter(gone); nothing passes until it is",
+    ]
+    wait_until(lambda: set(wanted) <= set(problems(first)), deadline_s=10, what="the problems")
+    refused = first.exec(
+        [
+            "sh",
+            "-c",
+            "echo '{}' | netloom apply -f - 2>&1; echo code $?".format(
+                json.dumps(resource("BGPPeer", "big", peerIP="192.168.26.9", asNumber=1 << 32))
+            ),
+        ]
+    )
+    assert "spec.asNumber: 4294967296 is not an AS number" in refused
+    assert "code 3" in refused
+    first.run("d")
+    wait_mesh(lab)

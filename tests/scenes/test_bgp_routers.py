@@ -16,7 +16,7 @@ from netloom.lab.traffic import Pings
 from netloom.lab.waiting import wait_until
 
 from . import routers
-from .bgp_lab import bird_routes, ttl_of
+from .bgp_lab import bird_routes, routes, ttl_of
 from .test_bgp_resources import apply, peers_of, resource
 
 LabUp = Callable[..., Lab]
@@ -45,12 +45,10 @@ def peers(as_number: int, **more: object) -> list[dict[str, Any]]:
 
 def wait_sessions(lab: Lab, up: bool = True) -> None:
     """Wait until all hosts have their sessions with the router, or none has."""
+    wanted = set(routers.ADDRESSES) if up else set()
     for host in lab.hosts:
         wait_until(
-            lambda: (
-                up == any(each in peers_of(host) for each in routers.ADDRESSES)  # noqa: B023
-                and (not up or set(routers.ADDRESSES) <= set(peers_of(host)))
-            ),  # noqa: B023
+            lambda: set(peers_of(host)).intersection(routers.ADDRESSES) == wanted,  # noqa: B023
             deadline_s=30,
             what=f"the sessions of {host.name} with the router",
         )
@@ -128,3 +126,69 @@ def test_a_router_reflects_what_hosts_without_a_mesh_tell_it(
             c = second.run("c")
             wait_until(lambda: a.pings(c.address), deadline_s=20, what="a new container")
         assert (there.lost, back.lost) == (0, 0)
+
+
+def test_filters_say_what_a_router_tells_and_hears(lab_up: LabUp, tmp_path: Path) -> None:
+    """By default its default route is taken; a filter refuses it, and keeps a block from it.
+
+    What would lead packets of the host's own segment or blocks to the router is never taken.
+    """
+    lab = lab_up(routers.rack())
+    first, second = lab.hosts
+    for host in lab.hosts:
+        host.run("a")
+    tor, segment = lab.node("tor"), "192.168.26.0/25"
+    inside = first.blocks()[0].replace("/26", "/30")
+    for cidr in ("default", segment, inside, f"{second.underlay}/32"):
+        tor.exec(["ip", "route", "add", cidr, "via", routers.BOX[0], "proto", "static"])
+    apply(first, *peers(65000))
+    wanted = routers.Wanted(65000, neighbours(lab), more="source = RTS_INHERIT")
+    with routers.running("bird", tor, tmp_path / "tor", wanted):
+        wait_sessions(lab)
+        default = f"default via {routers.ADDRESSES[0]} dev ens32 proto bird"
+        for host in lab.hosts:
+            wait_until(lambda: default in routes(host), deadline_s=10, what="it")  # noqa: B023
+            assert not any(segment in line for line in routes(host))
+            assert f"{second.underlay} via" not in "\n".join(routes(host))
+        assert not any(inside in line for line in routes(first))
+        block = first.blocks()[0]
+        wait_until(lambda: block in tor.exec(["ip", "route"]), deadline_s=10, what="the block")
+        refuse = {"action": "Reject", "matchOperator": "Equal"}
+        apply(
+            first,
+            resource(
+                "BGPFilter",
+                "rack",
+                importV4=[{**refuse, "cidr": "0.0.0.0/0"}],
+                exportV4=[{**refuse, "cidr": block}],
+            ),
+            *peers(65000, filters=["rack"]),
+        )
+        for host in lab.hosts:
+            wait_until(lambda: default not in routes(host), deadline_s=10, what="it")  # noqa: B023
+        wait_until(lambda: block not in tor.exec(["ip", "route"]), deadline_s=10, what="no block")
+        assert second.blocks()[0] in tor.exec(["ip", "route"])
+
+
+def test_a_default_route_of_the_hosts_own_stays(lab_up: LabUp, tmp_path: Path) -> None:
+    """A router tells another one: BIRD neither takes the place nor complains that it is taken."""
+    lab = lab_up(routers.rack(1))
+    (host,) = lab.hosts
+    host.run("a")
+    host.exec(["ip", "route", "add", "default", "via", "192.168.26.254"])
+    tor = lab.node("tor")
+    tor.exec(["ip", "route", "add", "default", "via", routers.BOX[0], "proto", "static"])
+    apply(host, *peers(65000))
+    wanted = routers.Wanted(65000, neighbours(lab), more="source = RTS_INHERIT")
+    with routers.running("bird", tor, tmp_path / "tor", wanted):
+        wait_sessions(lab)
+        wait_until(
+            lambda: any("172.31.0.0/24 via" in line for line in routes(host)),
+            deadline_s=10,
+            what="the router's other route",
+        )
+        assert [line for line in routes(host) if line.startswith("default")] == [
+            "default via 192.168.26.254 dev ens32"
+        ]
+        log = host.home.directory / "run" / "bird" / "bird.log"
+        assert not log.exists() or "exists" not in log.read_text()

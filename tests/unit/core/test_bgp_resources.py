@@ -185,8 +185,16 @@ def test_a_router_that_all_hosts_tell_gets_own_blocks_only_else_those_of_the_oth
 def test_what_a_router_says_leads_neither_into_the_underlay_nor_into_own_blocks() -> None:
     text = render(planned(TOR))
     taken = next(line for line in text.splitlines() if "import filter { if net ~ [ 192" in line)
-    assert "192.168.26.0/24+, 10.233.1.0/26+, 127.0.0.0/8+" in taken
+    assert "192.168.26.0/24+, 10.233.1.0/26+, 10.233.0.0/16{27,32}, 127.0.0.0/8+" in taken
     assert "10.233.1.0/26+" not in render(planned(replace_as(TOR, 64512)))  # a reflector may
+
+
+def test_lengths_that_no_block_has_are_too_fine_to_come_from_a_router() -> None:
+    made = seen(TOR)
+    borrowed = block("10.233.7.9/32", "h2")
+    blocks = {**made.cluster.blocks, ("blue", borrowed.cidr): borrowed}
+    made = replace(made, cluster=replace(made.cluster, blocks=blocks))
+    assert plan(made, RANGES).too_fine == ((POOL, 27, 31),)
 
 
 def replace_as(peer: Resource, number: int) -> Resource:

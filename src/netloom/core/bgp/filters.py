@@ -61,16 +61,21 @@ def function_name(each: BgpFilter, direction: str, family: Family) -> str:
     return f"filter_{digest}_{direction}{family}"
 
 
-def taken(session: Session, protected: Iterable[IPNetwork]) -> str:
+def taken(
+    session: Session,
+    protected: Iterable[IPNetwork],
+    too_fine: Iterable[tuple[IPNetwork, int, int]],
+) -> str:
     """Return the import filter of a session.
 
     From another host routes inside the ranges are taken. From a router all are, save those inside
-    ``protected``, which would lead us astray.
+    ``protected`` or ``too_fine`` (network, least length, largest): they would lead us astray.
     """
     family, calls = session.family, _calls(session, IMPORT)
     if not session.router:
         return f"{calls}{_accept_inside(session.accepts)}reject;"
     closed = [f"{cidr}+" for cidr in protected if cidr.version == family]
+    closed += [f"{cidr}{{{low},{high}}}" for cidr, low, high in too_fine if cidr.version == family]
     return f"if net ~ [ {', '.join([*closed, *_NOWHERE[family]])} ] then reject; {calls}accept;"
 
 

@@ -31,7 +31,8 @@ class BgpPlan:
     ``own`` are the blocks that it announces and holds with a blackhole, save those in
     ``unexported``; no more specific route leaves the host. ``links`` are the interfaces of the
     underlay, and those that lead to routers. No route inside ``protected`` is taken from a router,
-    nor from one of another AS a route inside an own block. ``problems`` is what cannot be done.
+    nor from one of another AS a route inside an own block, nor one ``too_fine``: inside a pool, of
+    lengths that no block there has. ``problems`` is what cannot be done.
     """
 
     router_id: ipaddress.IPv4Address
@@ -44,6 +45,7 @@ class BgpPlan:
     cluster_id: ipaddress.IPv4Address | None = None
     unexported: tuple[IPNetwork, ...] = ()
     protected: tuple[IPNetwork, ...] = ()
+    too_fine: tuple[tuple[IPNetwork, int, int], ...] = ()
     advertised: tuple[Advertised, ...] = ()
     log_severity: str = "Warning"
     problems: tuple[Problem, ...] = ()
@@ -83,6 +85,7 @@ def plan(view: View, ranges: Ranges) -> BgpPlan:
         cluster_id=own.cluster_id,  # type: ignore[arg-type]  # an IPv4 one, its parser says
         unexported=tuple(_unexported(view, ranges)),
         protected=tuple(_protected(view, ranges)),
+        too_fine=tuple(_too_fine(view, ranges, blocks)),
         advertised=mine.advertised,
         log_severity=mine.log_severity or "Warning",
         problems=tuple(dict.fromkeys((*said.problems, *asked.problems, *table.problems))),
@@ -165,6 +168,32 @@ def _protected(view: View, ranges: Ranges) -> list[IPNetwork]:
     pools = {pool.cidr for each in view.cluster.networks.values() for pool in each.pools}
     routed = {cidr for each in ranges.values() for cidr in each}
     return sorted(underlay | (pools - routed), key=_order)
+
+
+def _too_fine(
+    view: View, ranges: Ranges, blocks: Iterable[Block]
+) -> Iterator[tuple[IPNetwork, int, int]]:
+    """Yield (pool, least length, largest length) between and beyond those that blocks have.
+
+    A route that is finer than a block would lead past the host that holds it, and hosts would tell
+    each other of it.
+    """
+    known: dict[str, set[int]] = {}
+    for block in blocks:
+        known.setdefault(block.network, set()).add(block.cidr.prefixlen)
+    for name in sorted(ranges):
+        network = view.cluster.networks.get(name)
+        for pool in network.pools if network else ():
+            if pool.cidr not in ranges[name]:
+                continue
+            last = pool.block_size
+            for length in sorted(known.get(name, set())):
+                if last < length <= pool.cidr.max_prefixlen:
+                    if length > last + 1:
+                        yield pool.cidr, last + 1, length - 1
+                    last = length
+            if last < pool.cidr.max_prefixlen:
+                yield pool.cidr, last + 1, pool.cidr.max_prefixlen
 
 
 def _router_id(view: View) -> ipaddress.IPv4Address:

@@ -142,7 +142,7 @@ def _session(plan: BgpPlan, session: Session) -> str:
     return f"""\
 protocol bgp {session.name} {{
 {lines}  ipv{family} {{
-    import filter {{ {taken(session, protected)} }};
+    import filter {{ {taken(session, protected, plan.too_fine)} }};
     export filter {{ {sent(session, plan.unexported, colours)} }};
     next hop {_next_hop(session, external)};
     gateway recursive;
