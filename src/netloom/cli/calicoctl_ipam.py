@@ -20,10 +20,11 @@ from netloom.cli.ipam import whereabouts_of
 from netloom.cli.options import with_settings
 from netloom.cli.render import boxed
 from netloom.cli.resources import files
-from netloom.cli.resources.editor import Editor
+from netloom.cli.resources.editor import Editor, edit
 from netloom.cli.settings import Settings
 from netloom.core.ipam import configured
 from netloom.core.ipam.summary import Count, PoolCount, summarise
+from netloom.core.resources.table import KINDS
 from netloom.model.errors import InvalidConfig, NotPermitted
 from netloom.model.resource import API_VERSION
 
@@ -138,9 +139,9 @@ def configure(
     said = {name: value for name, value in asked.items() if value is not None}
     if not said:
         raise click.UsageError("say --strictaffinity=true or --max-blocks-per-host=N")
-    with opened(settings) as store:
-        editor = Editor(store)
-        known = store.cluster.resources.get((configured.KIND, "", configured.NAME))
+
+    def write(editor: Editor) -> None:
+        known = editor.find(KINDS[configured.KIND], "", configured.NAME)
         document = {
             "apiVersion": API_VERSION,
             "kind": configured.KIND,
@@ -148,8 +149,8 @@ def configure(
             "spec": {**(known.spec if known else {}), **said},
         }
         editor.apply(files.document(document, "", {}))
-        editor.commit()
-    for note in editor.notes:
+
+    for note in edit(settings, write).notes:
         click.echo(f"note: {note}", err=True)
     for name, value in said.items():
         word = str(value).lower()

@@ -32,6 +32,10 @@ T = TypeVar("T")
 MAX_OPERATIONS = 100
 
 
+class Overtaken(Conflict):
+    """Somebody changed what was looked at; nothing was written."""
+
+
 @dataclass
 class ClusterStore:
     """An open store and what was read of it; :meth:`commit` refuses if that changed meanwhile."""
@@ -86,10 +90,10 @@ class ClusterStore:
         return [Compare(key, self._revisions.get(key, 0)) for key in wanted]
 
     def commit(self, operations: Sequence[Put | Delete], compares: Sequence[Compare]) -> int:
-        """Do all operations or, when another was quicker, none. Raises Conflict."""
+        """Do all operations or, when another was quicker, none. Raises Overtaken."""
         done = self.store.commit(Transaction(operations, compares))
         if not done.succeeded:
-            raise Conflict(
+            raise Overtaken(
                 "someone else changed the same at the same moment; nothing was written",
                 hint="look at it again and repeat",
             )

@@ -14,19 +14,18 @@ from typing import Any
 
 import click
 
-from netloom.cli.cluster import ClusterStore, opened
 from netloom.cli.resources import files
-from netloom.cli.resources.editor import Editor
+from netloom.cli.resources.editor import Editor, edit
 from netloom.cli.resources.patch import merged
 from netloom.cli.settings import Settings
 from netloom.core.resources.table import KINDS
 from netloom.kernel.rtnetlink import RtKernel
 from netloom.model.addr import IPNetwork
-from netloom.model.errors import Conflict, InvalidConfig
+from netloom.model.errors import InvalidConfig
 from netloom.model.kernel import Address
 from netloom.model.resource import API_VERSION
+from netloom.model.view import Cluster
 
-_ATTEMPTS = 10
 #: What calico-node takes as its default pool: the first that is free.
 _DEFAULT_RANGES = ("192.168.0.0/16", *(f"172.{second}.0.0/16" for second in range(16, 32)))
 _MODES = {
@@ -63,37 +62,29 @@ class Options:
 
 def tell_cluster(settings: Settings, options: Options, host_name: str) -> None:
     """Write what was said of the cluster. Hosts that start together do it one after the other."""
-    for left in reversed(range(_ATTEMPTS)):
-        try:
-            with opened(settings, create=True) as store:
-                _write(store, options, host_name)
-        except Conflict:
-            if not left:
-                raise
-        else:
-            return
+    done = edit(settings, lambda editor: _write(editor, options, host_name), create=True)
+    for made in done.changed:
+        if made.kind == "IPPool":
+            click.echo(f"Creating default pool {made.spec['cidr']}")
 
 
-def _write(store: ClusterStore, options: Options, host_name: str) -> None:
-    editor = Editor(store)
+def _write(editor: Editor, options: Options, host_name: str) -> None:
     if options.as_number:
         known = editor.find(KINDS["Node"], "", host_name)
         data = _document("Node", host_name, {"bgp": {"asNumber": options.as_number}})
         # What people have said of this host besides, its labels for one, stays.
         before = json.loads(json.dumps(known.render())) if known else {}
         editor.apply(files.document(merged(before, data), "", {}))
-    if not store.cluster.networks and not options.no_default_ippools:
-        for data in _default_pools(store, options, os.environ):
+    if not editor.picture.cluster.networks and not options.no_default_ippools:
+        for data in _default_pools(editor.picture.cluster, options, os.environ):
             editor.create(files.document(data, "", {}))
-            click.echo(f"Creating default pool {data['spec']['cidr']}")
-    editor.commit()
 
 
 def _default_pools(
-    store: ClusterStore, options: Options, env: Mapping[str, str]
+    cluster: Cluster, options: Options, env: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Return calico-node's pools: IPv4 always, IPv6 where a variable names its range."""
-    hosts = store.cluster.hosts.values()
+    hosts = cluster.hosts.values()
     taken = [segment for host in hosts for segment in host.segments] + _own_segments()
     free = [
         text for text in _DEFAULT_RANGES

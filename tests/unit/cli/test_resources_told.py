@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from netloom.cli.resources import files
+from netloom.cli.resources.editor import Editor, edit
+from netloom.cli.settings import load_settings
+from netloom.model.errors import Conflict
 
 Netloom = Callable[..., Any]
 HEAD = "apiVersion: projectcalico.org/v3\nkind: "
@@ -144,3 +150,45 @@ def test_a_patch_that_does_not_fit_changes_nothing(
     said = netloom("patch", "bgppeer", "tor", "--type", "json", "-p", operations)
     assert (said.code, said.err.startswith("error: ")) == (3, True), said.err
     assert netloom("get", "bgppeer", "tor", "-o", "yaml").out == before
+
+
+def test_who_asks_for_no_version_is_not_troubled_by_others_writes(
+    netloom: Netloom, apply: Callable[[str], Any], put: Callable[[str, Any], int], url: str
+) -> None:
+    """An agent writes its host's record at any moment; that is no reason to refuse a label."""
+    settings = load_settings({}, os.environ)
+    key, host = "/netloom/v1/cluster/hosts/h1", {"id": "h1", "name": "h1"}
+    put(key, host)
+    rounds = 0
+
+    def change(editor: Editor) -> None:
+        nonlocal rounds
+        rounds += 1
+        editor.apply(document("rack", str(rounds)))
+        if rounds < 3:
+            put(key, {**host, "underlay": {"ipv4": f"192.0.2.{rounds}", "ipv6": None}})
+
+    edit(settings, change)
+    assert rounds == 3
+    got = netloom("get", "node", "h1", "-o", "json").data
+    assert got["metadata"]["labels"] == {"rack": "3"}
+    assert got["spec"]["bgp"] == {"ipv4Address": "192.0.2.2/32"}
+
+
+def test_who_is_always_overtaken_is_told_in_the_end(
+    put: Callable[[str, Any], int], url: str
+) -> None:
+    key, host = "/netloom/v1/cluster/hosts/h1", {"id": "h1", "name": "h1"}
+    put(key, host)
+
+    def change(editor: Editor) -> None:
+        editor.apply(document("rack", "1"))
+        put(key, host)
+
+    with pytest.raises(Conflict, match="nothing was written"):
+        edit(load_settings({}, os.environ), change)
+
+
+def document(label: str, value: str) -> files.Document:
+    metadata = {"name": "h1", "labels": {label: value}}
+    return files.document({"kind": "Node", "metadata": metadata, "spec": {}}, "", {})

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import click
 
-from netloom.cli.cluster import opened
 from netloom.cli.options import with_settings
 from netloom.cli.resources import files
-from netloom.cli.resources.editor import Editor
+from netloom.cli.resources.editor import Editor, edit
 from netloom.cli.resources.files import Document
 from netloom.cli.resources.get import namespace_option
 from netloom.cli.settings import Settings
@@ -121,33 +120,34 @@ def delete(
     else:
         documents = files.read(filenames, namespace=namespace, recursive=recursive)
         doomed = [(d.kind, d.resource.namespace, d.resource.name, d.version) for d in documents]
-    with opened(settings) as store:
-        editor = Editor(store)
+
+    def remove(editor: Editor) -> None:
         for each, inside, name, version in doomed:
             if skip_not_exists and editor.find(each, inside, name) is None:
                 continue
             editor.delete(each, inside, name, version)
-        _finish(editor, "deleted", dry_run)
+
+    _tell(edit(settings, remove, dry_run=dry_run), "deleted", dry_run)
 
 
 def _change(
     done: str, documents: list[Document], dry_run: bool, settings: Settings, skip: bool = False
 ) -> None:
     _refuse_twice(documents)
-    with opened(settings, create=not dry_run and done != "replaced") as store:
-        editor = Editor(store)
+
+    def write(editor: Editor) -> None:
         act = {"applied": editor.apply, "created": editor.create, "replaced": editor.replace}[done]
         for document in documents:
             resource = document.resource
             if skip and editor.find(document.kind, resource.namespace, resource.name):
                 continue
             act(document)
-        _finish(editor, done, dry_run)
+
+    create = not dry_run and done != "replaced"
+    _tell(edit(settings, write, create=create, dry_run=dry_run), done, dry_run)
 
 
-def _finish(editor: Editor, done: str, dry_run: bool) -> None:
-    if not dry_run:
-        editor.commit()
+def _tell(editor: Editor, done: str, dry_run: bool) -> None:
     for note in editor.notes:
         click.echo(f"note: {note}", err=True)
     kinds = Counter(resource.kind for resource in editor.changed)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from netloom.cli.cluster import MAX_OPERATIONS, ClusterStore
+from netloom.cli.cluster import MAX_OPERATIONS, ClusterStore, Overtaken, opened
 from netloom.cli.resources.files import Document
+from netloom.cli.settings import Settings
 from netloom.core.resources.contract import Kind, Operation
 from netloom.model.datastore import Batch, Entry, Event, Put
 from netloom.model.errors import Conflict, InvalidConfig, NetloomError
 from netloom.model.resource import Resource
 from netloom.reconcile import cluster as fold
+
+_ATTEMPTS = 10
 
 
 @dataclass
@@ -81,10 +84,11 @@ class Editor:
             try:
                 self.store.commit(part, self.store.unchanged(*touched))
             except NetloomError as error:
-                if start:
-                    left = f"{len(operations) - start} of {len(operations)} changes were not made"
-                    error.args = (f"{left}: {error}",)
-                raise
+                if not start:
+                    raise
+                left = f"{len(operations) - start} of {len(operations)} changes were not made"
+                kind = Conflict if isinstance(error, Conflict) else type(error)
+                raise kind(f"{left}: {error}", hint="do it again: what is done stays so") from None
 
     def _known(self, document: Document) -> Resource | None:
         resource = document.resource
@@ -131,6 +135,34 @@ class Editor:
         cluster = self.picture.cluster
         batch = Batch(cluster.revision, tuple(events))
         self.picture = replace(self.picture, cluster=fold.fold(cluster, batch))
+
+
+def edit(
+    settings: Settings,
+    change: Callable[[Editor], None],
+    *,
+    create: bool = False,
+    dry_run: bool = False,
+) -> Editor:
+    """Have ``change`` gather changes, and write them; when somebody was quicker, all over again.
+
+    So whoever names no ``resourceVersion`` never meets the agents' own writes. ``create``: in a
+    store that need not be there yet. Returns the editor, for what it has to tell.
+    """
+    with opened(settings, create=create) as first:
+        for left in reversed(range(_ATTEMPTS)):
+            editor = Editor(ClusterStore(first.store))
+            change(editor)
+            if dry_run:
+                return editor
+            try:
+                editor.commit()
+            except Overtaken:
+                if not left:
+                    raise
+            else:
+                return editor
+    raise AssertionError("the last attempt either returns or raises")
 
 
 def missing(kind: Kind, namespace: str, name: str) -> InvalidConfig:

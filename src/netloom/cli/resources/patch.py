@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
-from netloom.cli.cluster import opened
 from netloom.cli.options import with_settings
 from netloom.cli.resources import files, notation
-from netloom.cli.resources.editor import Editor, missing
+from netloom.cli.resources.editor import Editor, edit, missing
 from netloom.cli.resources.get import namespace_option
 from netloom.cli.settings import Settings
 from netloom.core.resources.table import kind_called
@@ -140,8 +139,8 @@ def merged(target: Any, change: Any) -> Any:
 def _edit(kind: str, name: str, namespace: str, settings: Settings, change: Any) -> None:
     known = kind_called(kind)
     inside = (namespace or files.DEFAULT_NAMESPACE) if known.namespaced else ""
-    with opened(settings) as store:
-        editor = Editor(store)
+
+    def write(editor: Editor) -> None:
         found = editor.find(known, inside, name)
         if found is None:
             raise missing(known, inside, name)
@@ -163,6 +162,6 @@ def _edit(kind: str, name: str, namespace: str, settings: Settings, change: Any)
                 value=dict(wanted.resource.labels),
                 hint="nodes do, and all that is kept as a document of its own",
             )
-        editor.commit()
-        for note in editor.notes:
-            click.echo(f"note: {note}", err=True)
+
+    for note in edit(settings, write).notes:
+        click.echo(f"note: {note}", err=True)
