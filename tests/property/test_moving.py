@@ -21,7 +21,15 @@ from netloom.core.desired import Desired, desired
 from netloom.core.moving import begin, waiting_for
 from netloom.model.datastore import Put, Transaction
 from netloom.model.errors import Unavailable
-from netloom.model.kernel import Fdb, KernelObject, Link, Route, UdpPeer, UdpProxy
+from netloom.model.kernel import (
+    IPIP_DEVICE,
+    Fdb,
+    KernelObject,
+    Link,
+    Route,
+    UdpPeer,
+    UdpProxy,
+)
 from netloom.model.keys import block_key, host_key, network_key
 from netloom.model.network import Network
 from netloom.model.view import Cluster, View
@@ -33,6 +41,9 @@ BACKENDS = (
     {"type": "vxlan", "vni": 77},
     {"type": "vxlan", "directRouting": True},
     "udp",
+    "ipip",
+    {"type": "ipip", "mode": "CrossSubnet"},
+    {"type": "per-pool", "default": "host-gw", "pools": {"10.244.0.0/16": "ipip"}},
 )
 HOSTS = ("h1", "h2", "h3", "h4")
 #: Hosts that have no block at first and claim one in the middle of everything.
@@ -72,6 +83,8 @@ class Machine:
                 ends.add(("vxlan", link.vxlan.vni, link.vxlan.port))
             if isinstance(obj, UdpPeer) and obj.remote == address:
                 ends.add(("udp", obj.port))
+            if isinstance(obj, Route) and obj.link == IPIP_DEVICE and obj.gateway == address:
+                ends.add(("ipip",))
         return ends
 
     def listens(self) -> set[tuple[object, ...]]:
@@ -82,6 +95,8 @@ class Machine:
                 ends.add(("vxlan", obj.vxlan.vni, obj.vxlan.port))
             if isinstance(obj, UdpProxy):
                 ends.add(("udp", obj.port))
+            if isinstance(obj, Link) and obj.ipip is not None:
+                ends.add(("ipip",))
         return ends
 
     def knows(self, peer: str) -> bool:

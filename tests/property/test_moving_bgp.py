@@ -19,7 +19,13 @@ from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.kernel import Bird, Route
 from netloom.model.view import View
 
-BACKENDS = ("bgp", "host-gw", "vxlan")
+BACKENDS = (
+    "bgp",
+    "host-gw",
+    "vxlan",
+    "ipip",
+    {"type": "per-pool", "default": "bgp", "pools": {"10.244.0.0/16": "ipip"}},
+)
 
 
 @dataclass
