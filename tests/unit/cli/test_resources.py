@@ -255,6 +255,10 @@ def test_a_host_is_a_node_that_people_label_and_number(
         "ipv4Address": "192.168.26.101/24",
     }
     assert "64600" in netloom("get", "nodes", "-o", "wide").out
+    said = netloom("patch", "node", "h1", "-p", '{"spec": {"bgp": {"ipv4Address": "10.0.0.1"}}}')
+    assert "spec.bgp.ipv4Address has no effect here: the host's agent says it" in said.err
+    assert netloom("label", "node", "h1", "row=2").err == "", "nobody spoke of the address"
+    assert netloom("label", "node", "h1", "row", "--remove").code == 0
     said = netloom("delete", "node", "h1")
     assert (said.code, "netloom host forget h1" in said.err) == (4, True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -50,12 +50,15 @@ class Editor:
             )
         self._write(document, None)
 
-    def replace(self, document: Document) -> None:
-        """Write a resource over one that is there. Raises InvalidConfig when there is none."""
+    def replace(self, document: Document, *, untouched: Collection[str] = ()) -> None:
+        """Write a resource over one that is there. Raises InvalidConfig when there is none.
+
+        Of the dotted paths ``untouched`` no note is made: who writes has not spoken of them.
+        """
         known = self._known(document)
         if known is None:
             raise missing(document.kind, document.resource.namespace, document.resource.name)
-        self._write(document, known)
+        self._write(document, known, untouched)
 
     def apply(self, document: Document) -> None:
         """Write a resource, whether it is there or not."""
@@ -94,7 +97,9 @@ class Editor:
         resource = document.resource
         return document.kind.find(self.picture, resource.namespace, resource.name)
 
-    def _write(self, document: Document, known: Resource | None) -> None:
+    def _write(
+        self, document: Document, known: Resource | None, untouched: Collection[str] = ()
+    ) -> None:
         kind, resource = document.kind, document.resource
         try:
             if known is not None:
@@ -111,7 +116,8 @@ class Editor:
         self._do(operations)
         self.changed.append(resource)
         for path, sign, instead in (text.partition(": ") for text in ignored):
-            self.notes.append(f"{_title(resource)}: {path} has no effect here{sign}{instead}")
+            if path not in untouched:
+                self.notes.append(f"{_title(resource)}: {path} has no effect here{sign}{instead}")
 
     def _compare(self, kind: Kind, known: Resource, asked: int) -> None:
         self._seen.update(kind.keeping.keys(self.picture, known))

@@ -153,7 +153,9 @@ def _edit(kind: str, name: str, namespace: str, settings: Settings, change: Any)
                 value=wanted.resource.name,
                 hint="create another one",
             )
-        editor.replace(wanted)
+        paths = [text.partition(": ")[0] for text in known.whole(wanted.resource)]
+        before, after = found.render(), wanted.resource.render()
+        editor.replace(wanted, untouched=[p for p in paths if _at(before, p) == _at(after, p)])
         kept = editor.find(known, inside, name)
         if kept is not None and kept.labels != wanted.resource.labels:
             raise InvalidConfig(
@@ -165,3 +167,10 @@ def _edit(kind: str, name: str, namespace: str, settings: Settings, change: Any)
 
     for note in edit(settings, write).notes:
         click.echo(f"note: {note}", err=True)
+
+
+def _at(data: Any, path: str) -> Any:
+    """Return what stands at a dotted path; None where nothing does."""
+    for name in path.split("."):
+        data = data.get(name) if isinstance(data, dict) else None
+    return data

@@ -27,6 +27,7 @@ _DOCUMENTS = Documents(KIND)
 #: What people say; the rest of a spec is the agent's to say.
 _SAID = ("asNumber", "routeReflectorClusterID")
 _AGENTS = ("ipv4Address", "ipv6Address", "ipv4IPIPTunnelAddr")
+_CHOICE = "the annotation netloom/ip-autodetection-method says how it is chosen"
 
 
 #: Annotations of a Node that say how its host chooses the underlay, in Calico's words, by family.
@@ -55,8 +56,7 @@ def check(resource: Resource) -> tuple[str, ...]:
     bgp = Fields(fields.take_map("bgp"), fields.path("bgp"))
     for name in _SAID:
         bgp.take(name)
-    for name in _AGENTS:
-        bgp.take(name)
+    agents = [name for name in _AGENTS if bgp.take(name) is not None]
     bgp.done()
     for name in (
         "addresses",
@@ -71,7 +71,10 @@ def check(resource: Resource) -> tuple[str, ...]:
         fields.take(name)
     ignored = [name for name in resource.spec if name not in ("bgp", "addresses")]
     fields.done()
-    return tuple(f"spec.{name}" for name in ignored)
+    return (
+        *(f"spec.{name}" for name in ignored),
+        *(f"{bgp.path(name)}: the host's agent says it; {_CHOICE}" for name in agents),
+    )
 
 
 def _check_method(resource: Resource, name: str) -> None:
