@@ -12,7 +12,7 @@ import base64
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from netloom.model.datastore import Batch, Entry, Event, Listing, Store, Watch
@@ -193,12 +193,20 @@ class StoreWatcher:
         cluster = self.cluster
         if cluster is None or cluster.standing:
             return  # what a former store said stands: its picture is the one to keep, see _follow
-        entries = [
-            (e.key, base64.b64encode(e.value).decode(), e.create_revision, e.mod_revision)
-            for e in self._entries.values()
-        ]
-        data = {"revision": cluster.revision, "storeId": cluster.store_id, "entries": entries}
+        head = {"revision": cluster.revision, "storeId": cluster.store_id}
         try:
-            write_whole(self._cache, json.dumps(data, separators=(",", ":")), 0o600)
+            write_whole(self._cache, _kept(head, list(self._entries.values())), 0o600)
         except NetloomError as error:
             _log.warning("cannot keep the picture of the cluster: %s", error)
+
+
+def _kept(head: dict[str, object], entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield the text of ``cluster.json`` in parts: thousands of entries at once are megabytes."""
+    yield json.dumps(head, separators=(",", ":"))[:-1] + ',"entries":['
+    comma = ""
+    for each in entries:
+        value = base64.b64encode(each.value).decode()
+        entry = (each.key, value, each.create_revision, each.mod_revision)
+        yield comma + json.dumps(entry, separators=(",", ":"))
+        comma = ","
+    yield "]}"

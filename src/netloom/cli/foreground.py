@@ -21,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from netloom.cli.settings import Settings, flannel_format
+from netloom.model import addr
 from netloom.store.opening import check_url
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def _settle() -> None:
     What is frozen is looked at no more, so that a peer that joins late pays nothing for thousands
     that are there; it is still freed when the last reference goes.
     """
+    addr.forget()
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -42,6 +42,8 @@ class Way:
 
 
 _Ways = Mapping[str, tuple[Way, ...]]
+#: From so many hosts on that are another at once, what is kept is made small again.
+_MANY = 256
 _Kept = TypeVar("_Kept")
 
 
@@ -112,6 +114,8 @@ class Peers:
                 self._renew(host_id, moved)
         if touched and self._disputed:
             self._settle()
+        if len(touched) > _MANY:
+            self.state = self.state.copy()  # one that grew has room for as much again
         self._touched, self._gone, self._come = set(), {}, {}
 
     @property

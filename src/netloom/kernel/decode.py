@@ -49,6 +49,16 @@ def _mac(packed: bytes) -> str:
     return packed.hex(":")
 
 
+def forget() -> None:
+    """Let go of what thousands of entries of one reading shared.
+
+    Those that stand as they should are given up for the wanted ones; kept here they would be there
+    a second time.
+    """
+    for cached in (ip_address, _network, _mac):
+        cached.cache_clear()
+
+
 def numbered(index: int) -> str:
     """Return what a link is called whose name cannot be found out."""
     return f"if{index}"

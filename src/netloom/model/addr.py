@@ -28,6 +28,12 @@ def _address(text: str) -> IPAddress:
     return ipaddress.ip_address(text)
 
 
+def forget() -> None:
+    """Let go of what equal texts shared while thousands were read at once, as at a start."""
+    _network.cache_clear()
+    _address.cache_clear()
+
+
 def parse_network(text: object, field: str) -> IPNetwork:
     """Parse a CIDR without host bits. Raises InvalidConfig naming ``field`` and the remedy."""
     if not isinstance(text, str) or "/" not in text:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -26,7 +28,13 @@ def parse_host_id(text: object, where: str) -> str:
             value=text,
             hint="use letters, digits, '_', '.' and '-'",
         )
-    return text
+    return sys.intern(text)  # a host has it, and each of its blocks
+
+
+@lru_cache(maxsize=256)
+def _shared(items: tuple[tuple[str, Any], ...]) -> Mapping[str, Any]:
+    """Return the map of ``items``; what thousands of hosts say alike is there once."""
+    return MappingProxyType({sys.intern(str(name)): value for name, value in items})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ class Host:
         """Parse ``{id, name, underlay: {ipv4, ipv6}, macs: {network: mac}}``."""
         fields = Fields(data, where)
         host_id = parse_host_id(fields.take_required("id"), fields.path("id"))
-        name = fields.take_str("name", host_id)
+        name = sys.intern(fields.take_str("name", host_id))  # mostly one of the two is the other
         under = Fields(fields.take_map("underlay"), fields.path("underlay"))
         addresses = {
             key: parse_address(text, under.path(key)) if (text := under.take(key)) else None
@@ -73,14 +81,14 @@ class Host:
                     value=str(address),
                 )
         macs = {
-            network: parse_mac(mac, fields.path(f"macs.{network}"))
+            sys.intern(str(network)): parse_mac(mac, fields.path(f"macs.{network}"))
             for network, mac in fields.take_map("macs").items()
         }
-        serves = {
-            str(network): tuple(str(label) for label in labels)
+        serves = tuple(
+            (network, tuple(str(label) for label in labels))
             for network, labels in fields.take_map("serves").items()
-        }
-        sends = {str(network): str(label) for network, label in fields.take_map("sends").items()}
+        )
+        sends = tuple((n, str(label)) for n, label in fields.take_map("sends").items())
         segments = tuple(
             parse_network(text, fields.path(f"segments[{index}]"))
             for index, text in enumerate(fields.take_list("segments"))
@@ -92,8 +100,8 @@ class Host:
             addresses["ipv4"],
             addresses["ipv6"],
             MappingProxyType(macs),
-            MappingProxyType(serves),
-            MappingProxyType(sends),
+            _shared(serves),
+            _shared(sends),
             segments,
         )
 
@@ -130,7 +138,7 @@ class Block:
     def parse(cls, data: object, where: str = "") -> Block:
         """Parse ``{network, cidr, host, state: pending|confirmed}``."""
         fields = Fields(data, where)
-        network = fields.take_str("network")
+        network = sys.intern(fields.take_str("network"))
         cidr = parse_network(fields.take_required("cidr"), fields.path("cidr"))
         host_id = parse_host_id(fields.take_required("host"), fields.path("host"))
         state = fields.take_str("state", "confirmed")

@@ -7,14 +7,17 @@ place.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from netloom.model.errors import InvalidConfig, NotPermitted
 
 
-def write_whole(path: Path, text: str, mode: int = 0o644, *, inherit: bool = False) -> None:
-    """Put ``text`` in the file's place in one step; a symbolic link stays one.
+def write_whole(
+    path: Path, text: str | Iterable[str], mode: int = 0o644, *, inherit: bool = False
+) -> None:
+    """Put ``text``, whole or in parts, in the file's place in one step; a symbolic link stays one.
 
     Folders that are missing are made. A file that is there keeps its mode and owner when
     ``inherit``, else it gets ``mode``. Raises NotPermitted, InvalidConfig; the old file is whole
@@ -27,7 +30,7 @@ def write_whole(path: Path, text: str, mode: int = 0o644, *, inherit: bool = Fal
         file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(file, "w", encoding="utf-8", newline="") as out:
             _dress(out.fileno(), place if inherit else None, mode)
-            out.write(text)
+            out.writelines([text] if isinstance(text, str) else text)
             out.flush()
             os.fsync(out.fileno())
         beside.replace(place)
