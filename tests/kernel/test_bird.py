@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.unit.views import ip, net
 from netloom.core.bgp.plan import BgpPlan
 from netloom.core.bgp.render import render
 from netloom.core.bgp.session import Session
+from netloom.kernel import commands
 from netloom.kernel.bird import process
 from netloom.kernel.bird.control import CONFIG, Control, listener
 from netloom.kernel.bird.daemon import BIRD_KINDS
@@ -181,6 +184,25 @@ def test_a_wedged_one_holds_nobody_up_and_is_replaced(ends: tuple[End, End]) -> 
     assert end.read() == [end.bird()]
 
 
+def test_that_it_is_stuck_is_news(here: End) -> None:
+    events = here.host.call(here.kernel.events)
+    os.kill(here.pid, signal.SIGSTOP)
+    assert events.wait(15.0) >= BIRD_KINDS
+    events.close()
+
+
+def test_that_another_hand_configured_it_is_news(here: End) -> None:
+    events = here.host.call(here.kernel.events)
+    other = here.directory / "other.conf"
+    other.write_text("router id 1.1.1.1;\nprotocol device {}\n")
+    with Control(here.directory) as control:
+        assert not control.ask('configure "other.conf"').failed
+    wait_until(lambda: events.wait(15.0) >= BIRD_KINDS, deadline_s=15, what="a word about it")
+    events.close()
+    here.apply(Verb.REPLACE, here.bird())
+    assert here.read() == [here.bird()]
+
+
 def test_another_program_at_its_socket_is_named_and_left_alone(ends: tuple[End, End]) -> None:
     end = ends[0]
     end.directory.mkdir()
@@ -193,23 +215,26 @@ def test_another_program_at_its_socket_is_named_and_left_alone(ends: tuple[End, 
         assert f"process {os.getpid()}" in str(error)
 
 
-def test_a_taken_port_is_named_and_taken_up_when_it_is_free(ends: tuple[End, End]) -> None:
+@pytest.mark.parametrize("port", [179, 1790])
+def test_a_taken_port_is_named_and_taken_up_when_it_is_free(
+    ends: tuple[End, End], port: int
+) -> None:
     end = ends[0]
 
     def occupy() -> socket.socket:
         taken = socket.socket()
-        taken.bind(("0.0.0.0", 179))
+        taken.bind(("0.0.0.0", port))
         taken.listen()
         return taken
 
     taken = end.host.call(occupy)
-    error = end.try_(Verb.ADD, end.bird())
+    error = end.try_(Verb.ADD, end.bird(port=port))
     assert isinstance(error, Conflict)
-    assert "179" in str(error)
+    assert f"TCP port {port} is taken" in str(error)
     assert end.read() == [Bird("")]
     taken.close()
-    end.apply(Verb.REPLACE, end.bird())
-    assert end.read() == [end.bird()]
+    end.apply(Verb.REPLACE, end.bird(port=port))
+    assert end.read() == [end.bird(port=port)]
 
 
 @pytest.mark.parametrize("dead", [False, True])
@@ -224,6 +249,22 @@ def test_when_it_goes_its_routes_go_with_it(here: End, dead: bool) -> None:
     assert here.pid == 0
     assert here.read() == []
     assert list(here.directory.iterdir()) == []
+
+
+def test_a_missing_bird_is_told_with_its_package() -> None:
+    """In a mount namespace where the program is hidden."""
+    ask = """\
+from netloom.kernel.bird import process
+from netloom.model.errors import Unavailable
+try:
+    process.require_version()
+except Unavailable as error:
+    print(error, error.hint, sep="; ")
+"""
+    hide = 'mount --bind /dev/null "$0"; exec "$@"'
+    argv = ["unshare", "-m", "sh", "-ec", hide, commands.find("bird"), sys.executable, "-c", ask]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == "the program bird is not installed; apt-get install bird2\n"
 
 
 def test_an_old_bird_is_refused_with_the_remedy(

@@ -53,7 +53,7 @@ def _require(reply: Reply, what: str) -> None:
 
 def marked(text: str) -> str:
     """Return ``text`` with its own digest as a constant, which BIRD tells when asked."""
-    return f'{text}define {_MARK} = "{_digest(text)}";\n'
+    return f'{text}define {_MARK} = "{mark(text)}";\n'
 
 
 def standing(directory: Path, control: Control) -> str:
@@ -63,9 +63,14 @@ def standing(directory: Path, control: Control) -> str:
     except (OSError, ValueError):
         return ""
     text = whole[: whole.rfind(f"define {_MARK} ")]
-    said = control.ask(f"eval {_MARK}").texts(_VALUE)
-    return text if whole == marked(text) and said == (_digest(text),) else ""
+    return text if whole == marked(text) and standing_mark(control) == mark(text) else ""
 
 
-def _digest(text: str) -> str:
+def standing_mark(control: Control) -> str:
+    """Return the mark of the configuration that BIRD has; "" when it is none of ours."""
+    return "".join(control.ask(f"eval {_MARK}").texts(_VALUE))
+
+
+def mark(text: str) -> str:
+    """Return the digest that is in a configuration of ours."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import subprocess
 import threading
@@ -18,8 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from netloom.kernel.bird import process
-from netloom.kernel.bird.apply import configure, marked, standing, write_private
+from netloom.kernel.bird.apply import configure, mark, marked, standing, write_private
 from netloom.kernel.bird.control import CONFIG, PATIENCE_S, Control, listener
+from netloom.kernel.bird.pulse import Pulse
 from netloom.kernel.bird.sessions import deaf, waiting
 from netloom.model.errors import Conflict, KernelRejected, NetloomError, NotPermitted, Unavailable
 from netloom.model.kernel import Bird, KernelObject
@@ -27,6 +29,9 @@ from netloom.reconcile.contracts import Change, Outcome, Verb
 
 BIRD_KINDS = frozenset({"bird"})
 LISTEN_PATIENCE_S = 0.5
+#: One that has kept us waiting once is not waited for as long again: containers wait, too.
+SECOND_CHANCE_S = 1.0
+_PORT = re.compile(r"^  local (?:\S+ )?port (\d+)", re.MULTILINE)
 #: What takes all of BIRD's routes out of the kernel: it knows of none, and looks.
 EMPTY = """\
 router id 127.0.0.1;
@@ -54,26 +59,39 @@ class BirdDaemon:
         self._patience_s = patience_s
         self._child: subprocess.Popen[bytes] | None = None
         self._watched: tuple[int, int] | None = None  # process, descriptor
+        self._silent = False  # when it was read last, it did not answer
         self._guard = threading.Lock()
         self._ends = select.epoll()
+        self._news = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._ends.register(self._news, select.EPOLLIN)
+        self._pulse = Pulse(directory, self._look) if directory else None
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when the daemon has ended."""
+        """Return a descriptor that is readable when the daemon has ended, or is not as it was."""
         return self._ends.fileno()
 
     def drain(self) -> frozenset[str]:
-        """Take in that the daemon has ended; return the kinds to read again."""
+        """Take in what happened to the daemon; return the kinds to read again."""
         with self._guard:
-            if self._ends.closed or not self._ends.poll(0):
+            if self._ends.closed:
                 return frozenset()
-            self._unwatch()
-        return BIRD_KINDS
+            ready = {descriptor for descriptor, _ in self._ends.poll(0)}
+            if self._news in ready:
+                os.eventfd_read(self._news)
+            if ready - {self._news}:
+                self._unwatch()
+        return BIRD_KINDS if ready else frozenset()
 
     def close(self) -> None:
         """Stop watching; the daemon runs on; idempotent."""
+        if self._pulse:
+            self._pulse.close()
         with self._guard:
+            if self._ends.closed:
+                return
             self._unwatch()
             self._ends.close()
+            os.close(self._news)
 
     def read(self, kinds: Iterable[str]) -> list[KernelObject]:
         """Return the daemon with its configuration, dead ones that left their file included."""
@@ -85,8 +103,10 @@ class BirdDaemon:
             with Control(self._directory, self._patience_s) as control:
                 self._watch(control.pid)
                 text = standing(self._directory, control)
+                self._expect(mark(text) if text else "")
                 return [Bird("" if deaf(control) else text)]
         except NetloomError:
+            self._silent = True
             return [Bird("", running=False)]
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
@@ -112,24 +132,28 @@ class BirdDaemon:
     def _bring(self, directory: Path, text: str) -> None:
         """Have BIRD run with ``text``: the one that runs, else a new one."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        patience_s = min(self._patience_s, SECOND_CHANCE_S) if self._silent else self._patience_s
+        self._silent = False
         try:
-            with Control(directory, self._patience_s) as control:
+            with Control(directory, patience_s) as control:
                 process.require_ours(control.pid, directory)
                 self._watch(control.pid)
                 if standing(directory, control) != text:
                     configure(directory, control, text)
-                _listen(control)
+                self._expect(mark(text))
+                _listen(control, text)
                 return
         except Unavailable:
             self._end(directory)
-        write_private(directory / CONFIG, marked(text))
-        self._start(directory, recover=self._leftover())
+        self._start(directory, text, recover=self._leftover())
 
-    def _start(self, directory: Path, *, recover: bool) -> None:
+    def _start(self, directory: Path, text: str, *, recover: bool) -> None:
+        write_private(directory / CONFIG, marked(text))
         self._child = process.start(directory, recover=recover)
         with Control(directory, self._patience_s) as control:
             self._watch(control.pid)
-            _listen(control)
+            self._expect(mark(text))
+            _listen(control, text)
 
     def _end(self, directory: Path) -> None:
         """End one that does not answer; peers keep its routes, and so does the kernel.
@@ -146,12 +170,12 @@ class BirdDaemon:
 
     def _remove(self, directory: Path) -> None:
         """Have BIRD take back its routes, tell its peers, and end."""
+        self._expect("")
         try:
             self._empty(directory)
         except Unavailable:
             self._end(directory)
-            write_private(directory / CONFIG, marked(EMPTY))
-            self._start(directory, recover=False)
+            self._start(directory, EMPTY, recover=False)
             self._empty(directory)
         for name in os.listdir(directory):
             (directory / name).unlink(missing_ok=True)
@@ -165,6 +189,15 @@ class BirdDaemon:
         process.wait(pid)
         if self._leftover():
             raise KernelRejected("sweep", "routes of BIRD", errno.EBUSY, "they are still there")
+
+    def _expect(self, expected: str) -> None:
+        if self._pulse:
+            self._pulse.expect(expected)
+
+    def _look(self) -> None:
+        with self._guard:
+            if not self._ends.closed:
+                os.eventfd_write(self._news, 1)
 
     def _watch(self, pid: int) -> None:
         with self._guard:
@@ -182,7 +215,7 @@ class BirdDaemon:
             self._watched = None
 
 
-def _listen(control: Control) -> None:
+def _listen(control: Control, text: str) -> None:
     """Let sessions begin again for which BIRD could not listen. Raises Conflict."""
     for name in deaf(control):
         control.ask(f"enable {name}")  # BIRD has disabled it
@@ -190,9 +223,11 @@ def _listen(control: Control) -> None:
     while waiting(control) and time.monotonic() < deadline:
         time.sleep(0.01)  # it takes a moment to begin, and there is nothing to wait on
     if deaf(control):
+        chosen = _PORT.search(text)
+        port = chosen[1] if chosen else "179"
         raise Conflict(
-            "TCP port 179 is taken: BIRD cannot listen for its BGP peers",
-            hint="see who has it (ss -ltnp sport = :179) and end it",
+            f"TCP port {port} is taken: BIRD cannot listen for its BGP peers",
+            hint=f"see who has it (ss -ltnp sport = :{port}) and end it, or set listenPort",
         )
 
 

@@ -115,7 +115,8 @@ def problems(found: Iterable[SessionState], now: datetime) -> Iterator[Problem]:
             f"bgp {session.peer}",
             f"the BGP session with {session.peer} ({session.type}) is not up since "
             f"{session.since.partition('.')[0]}: {session.info or session.state}",
-            "see whether that host is up and its agent runs, and that TCP port 179 is open",
+            "see whether it is up and peers with this host (address, AS number, password), and that "
+            "its port for BGP is open",
         )
 
 
