@@ -16,10 +16,13 @@ from netloom.cli.options import output_option, with_settings
 from netloom.cli.render import Table, bold, emit, pairs
 from netloom.cli.settings import Settings
 from netloom.core import amending, definition, moving
+from netloom.core.ipam.draining import draining
 from netloom.model import keys
+from netloom.model.addr import IPNetwork
 from netloom.model.datastore import Delete, Put
 from netloom.model.errors import Conflict, InvalidConfig
 from netloom.model.network import Network
+from netloom.model.pool import Pool
 from netloom.reconcile.cluster import unreadable
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Check and show, write nothing.")
@@ -216,9 +219,7 @@ def _write(cluster: ClusterStore, wanted: Network) -> int:
 def _screen(cluster: ClusterStore, one: Network) -> str:
     """Return one network as a person reads it: choices with their options, then the blocks."""
     lines: list[tuple[str, object]] = [("network", one.name)]
-    for pool in one.pools:
-        nat = "source NAT for what leaves the pools" if pool.nat_outgoing else "no source NAT"
-        lines.append(("pool", f"{pool.cidr}, blocks of /{pool.block_size}, {nat}"))
+    lines += [("pool", _pool(pool)) for pool in one.pools]
     most = one.addressing.max_blocks_per_host
     lines.append(("addressing", f"{one.addressing.mode}, at most {most} per host and pool"))
     for title, choice in (
@@ -233,12 +234,32 @@ def _screen(cluster: ClusterStore, one: Network) -> str:
         waiting = ", ".join(moving.waiting_for(cluster.cluster, one)) or "nobody"
         old = ", ".join(choice.label for choice in one.retiring)
         lines.append(("moving", f"from {old}; waiting for {waiting}"))
+    blocks = _blocks(cluster, one)
+    return pairs(lines) + ("\n\n" + blocks.render() if blocks.rows else "")
+
+
+def _pool(pool: Pool) -> str:
+    parts = [str(pool.cidr), f"blocks of /{pool.block_size}"]
+    parts.append("source NAT for what leaves the pools" if pool.nat_outgoing else "no source NAT")
+    if pool.disabled:
+        parts.append("disabled: no new addresses")
+    return ", ".join(parts)
+
+
+def _blocks(cluster: ClusterStore, one: Network) -> Table:
     table = Table(("BLOCK", "HOST", "STATE"))
-    for block in cluster.blocks_of(network=one.name):
+    blocks = cluster.blocks_of(network=one.name)
+    held: dict[str, list[IPNetwork]] = {}
+    for block in blocks:
+        if block.confirmed:
+            held.setdefault(block.host_id, []).append(block.cidr)
+    drained = {cidr for cidrs in held.values() for cidr in draining(one, cidrs)}
+    for block in blocks:
         host = cluster.cluster.hosts.get(block.host_id)
         state = "confirmed" if block.confirmed else "pending"
+        state = "draining" if block.cidr in drained else state
         table.add(block.cidr, host.name if host else block.host_id, state)
-    return pairs(lines) + ("\n\n" + table.render() if table.rows else "")
+    return table
 
 
 def _change_text(wanted: Network, changes: list[tuple[str, Any, Any]], revision: int) -> str:

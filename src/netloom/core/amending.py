@@ -71,7 +71,8 @@ def _refuse_homeless_blocks(cluster: Cluster, wanted: Network) -> None:
         if not any(within(block.cidr, pool.cidr) for pool in wanted.pools):
             raise Conflict(
                 f"block {block.cidr} of host {block.host_id} would be in no pool any more",
-                hint="move its containers first, or use --force",
+                hint="set disabled=true of the pool first: its blocks go with their containers; "
+                "--force cuts these off",
             )
 
 

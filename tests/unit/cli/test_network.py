@@ -92,6 +92,23 @@ def test_a_pool_is_added_at_the_place_behind_the_last_and_taken_away_by_its_own(
     assert [str(p.cidr) for p in stored(store, "blue").pools] == ["10.77.0.0/16"]
 
 
+def test_a_pool_that_is_drained_is_told_and_so_are_its_blocks(
+    netloom: Callable, put: Callable
+) -> None:
+    netloom("network", "create", "blue", "--preset", "calico")
+    for cidr in ("192.168.0.0/26", "10.77.0.0/26"):
+        held = Block("blue", parse_network(cidr, "cidr"), "h1", confirmed=True)
+        put(keys.block_key("blue", held.cidr), held.render())
+    netloom("network", "set", "blue", "pools[1]=10.77.0.0/16", "pools[0].disabled=true")
+    said = netloom("network", "show", "blue").out
+    assert "192.168.0.0/16, blocks of /26, source NAT for what leaves the pools, disabled" in said
+    states = {line.split()[0]: line.split()[-1] for line in said.splitlines() if "/26 " in line}
+    assert states["192.168.0.0/26"] == "draining"
+    assert states["10.77.0.0/26"] == "confirmed"
+    refused = netloom("network", "set", "blue", "pools[0]=")
+    assert "disabled=true of the pool" in refused.err
+
+
 def test_another_backend_than_the_presets_does_not_inherit_its_options(
     netloom: Callable, store: Store
 ) -> None:
