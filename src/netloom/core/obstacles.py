@@ -1,4 +1,4 @@
-"""What in the host's other firewalls drops the traffic that ours accepts."""
+"""What in the host's other firewalls drops our containers' traffic."""
 
 from __future__ import annotations
 
