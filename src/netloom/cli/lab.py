@@ -92,7 +92,8 @@ def up(
     """Bring a lab up: hosts h1, h2, … on one segment, or the topology of FILE.
 
     FILE is a topology file, or the name of a shipped one: scene1, scene2, scene2-router, scene4,
-    scene5, dualstack, two-cards. Exit code 6 when the lab stands and something does not work on a host.
+    scene5, dualstack, two-cards, rack. Exit code 6 when the lab stands and something does not work
+    on a host.
     """
     from netloom.lab.documents import default_document, load_document
     from netloom.lab.lab import Lab
