@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.scenes.test_flanneld_command import PREFIX, lab, ready, start, until
+from tests.scenes.test_flanneld_command import PREFIX, lab, problems, ready, start, until
+from tests.scenes.test_switching import lab_up_router
 
 from netloom.lab.host import LabHost
 from netloom.lab.lab import Lab
@@ -78,3 +80,31 @@ def test_a_configuration_that_turns_bad_is_told_and_moves_nothing(
         store.close()
         until(lambda: f"{PREFIX}/config: not JSON" in str(first.status()["problems"]), "the error")
     assert pings.lost == 0
+
+
+def test_an_edit_that_cannot_work_leaves_the_old_way_and_each_host_says_so(
+    lab_up: Callable[..., Lab], tmp_path: Path
+) -> None:
+    """host-gw between hosts with a router in between: nobody was asked before it was written."""
+    lab = lab_up_router(lab_up, (), run_agents=False, etcd_members=1)
+    edit(lab, {"Type": "vxlan"})
+    for host in lab.hosts:
+        start(lab, host, tmp_path)
+    for host in lab.hosts:
+        until(lambda: ready(host), f"{host.name} to be ready")  # noqa: B023
+    first, second = lab.hosts
+    near, far = first.run("a"), second.run("b")
+    until(lambda: near.pings(far.address), "a to reach b")
+    with Pings(near, far.address, 0.005) as there, Pings(far, near.address, 0.005) as back:
+        edit(lab, {"Type": "host-gw"})
+        for host in lab.hosts:
+            until(lambda: "on-link" in problems(host), f"{host.name} to say so")  # noqa: B023
+        assert not moved(lab)
+        for host, other in ((first, second), (second, first)):
+            (route,) = host.json(["ip", "-j", "route", "show", *other.blocks()])
+            assert route["dev"] == "flannel.1"
+        edit(lab, {"Type": "vxlan"})
+        for host in lab.hosts:
+            until(lambda: not problems(host), f"{host.name} to be well")  # noqa: B023
+        until(lambda: moved(lab), "the move's end")
+    assert (there.lost, back.lost) == (0, 0)

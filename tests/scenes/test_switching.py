@@ -119,7 +119,9 @@ def test_a_switch_that_cannot_work_is_refused_before_anything_moves(lab_up: LabU
     assert lab.store().list("/netloom/v1/cluster/networks/").entries == before.entries
 
 
-def lab_up_router(lab_up: LabUp) -> Lab:
+def lab_up_router(
+    lab_up: LabUp, networks: tuple[dict[str, Any], ...] = (NETWORK,), **options: Any
+) -> Lab:
     """Bring up two hosts on two segments with a router between."""
     return lab_up(
         {
@@ -150,6 +152,7 @@ def lab_up_router(lab_up: LabUp) -> Lab:
                     ],
                 },
             ],
-            "networks": [NETWORK],
-        }
+            "networks": list(networks),
+        },
+        **options,
     )

@@ -40,14 +40,20 @@ class PreparedMove:
     objects: Mapping[str, KernelObject] = field(default_factory=dict)
 
     def reach(self, peer: Host, block: Block) -> Reach:
-        """Return the way by the first backend that the peer serves; else by the oldest."""
+        """Return the way by the first backend that the peer serves; else by the oldest.
+
+        A better one that can never lead there is a problem: nobody asked before it was wanted.
+        """
         serves = peer.serves.get(self.network, ())
+        vain: Problem | None = None
         for place, (label, prepared) in enumerate(self.ways):
             if label in serves:
                 reach = prepared.reach(peer, block)
                 if reach.problem is None and (reach.objects or reach.stands):  # it leads there
-                    return replace(reach, late=place > 0)
-        return replace(self.ways[-1][1].reach(peer, block), late=True)
+                    return replace(reach, late=place > 0, problem=_still(vain, reach))
+                vain = vain or reach.problem
+        oldest = self.ways[-1][1].reach(peer, block)
+        return replace(oldest, late=True, problem=oldest.problem or _still(vain, oldest))
 
     def excluded(self, block: Block) -> frozenset[IPAddress]:
         """Return what any of the backends takes of an own block."""
@@ -80,6 +86,13 @@ def prepare(side: Side) -> Prepared:
         wanted.problems,
         objects,
     )
+
+
+def _still(vain: Problem | None, reach: Reach) -> Problem | None:
+    """Return why a peer is not reached as it should be, with the way that leads there meanwhile."""
+    if vain is None:
+        return None
+    return replace(vain, text=f"{vain.text}; it is still reached by {reach.path}")
 
 
 def _loose(side: Side, objects: Mapping[str, KernelObject]) -> dict[str, KernelObject]:
