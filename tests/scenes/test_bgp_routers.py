@@ -17,7 +17,7 @@ from netloom.lab.waiting import wait_until
 
 from . import routers
 from .bgp_lab import bird_routes, routes, ttl_of
-from .test_bgp_resources import apply, peers_of, resource
+from .test_bgp_resources import apply, peers_of, problems, resource, secret
 
 LabUp = Callable[..., Lab]
 PROGRAMS = {"frr": "/usr/lib/frr/bgpd", "gobgp": "gobgpd", "bird": "bird"}
@@ -192,3 +192,29 @@ def test_a_default_route_of_the_hosts_own_stays(lab_up: LabUp, tmp_path: Path) -
         ]
         log = host.home.directory / "run" / "bird" / "bird.log"
         assert not log.exists() or "exists" not in log.read_text()
+
+
+def test_a_password_with_odd_signs_means_the_same_to_both_sides(
+    lab_up: LabUp, tmp_path: Path
+) -> None:
+    """FRR reads it by its own rules. Another one keeps the session down, and the status says so."""
+    wanted = routers.rack(1)
+    wanted["hosts"][0]["agent"] = {"secretsDir": str(tmp_path / "secrets")}
+    lab = lab_up(wanted)
+    (host,) = lab.hosts
+    host.run("a")
+    text = r"it's\a{secret};$/*"
+    secret(tmp_path / "secrets" / "rack7" / "tor", text)
+    reference = {"secretKeyRef": {"name": "rack7", "key": "tor"}}
+    apply(host, *peers(65000, password=reference))
+    router = routers.Wanted(65000, neighbours(lab), text)
+    with routers.running("frr", lab.node("tor"), tmp_path / "tor", router):
+        wait_sessions(lab)
+    router = routers.Wanted(65000, neighbours(lab), "another")
+    with routers.running("frr", lab.node("tor"), tmp_path / "other", router):
+        wait_until(
+            lambda: any(p.startswith(f"bgp {routers.ADDRESSES[0]}: ") for p in problems(host)),
+            deadline_s=20,
+            what="a word about the session",
+        )
+        assert not set(routers.ADDRESSES).intersection(peers_of(host))

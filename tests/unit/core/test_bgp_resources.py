@@ -13,6 +13,7 @@ from tests.unit.views import block, facts, host, iface, ip, net, network, view
 from netloom.core.bgp.plan import BgpPlan, plan
 from netloom.core.bgp.render import render
 from netloom.core.bgp.session import Session
+from netloom.core.desired import desired
 from netloom.model.resource import Resource
 from netloom.model.secret import Secret, SecretText
 from netloom.model.view import View
@@ -205,6 +206,8 @@ def test_blocks_of_a_pool_that_is_not_exported_are_told_to_nobody() -> None:
     text = render(planned(TOR, disableBGPExport=True))
     assert text.count("if net ~ [ 10.233.0.0/16+ ] then reject;") == 3
     assert "route 10.233.1.0/26 blackhole;" in text
+    paths = desired(seen(disableBGPExport=True)).paths
+    assert paths["h2", "blue"] == "not announced (disableBGPExport)"
 
 
 def test_communities_are_added_to_blocks_in_their_network() -> None:

@@ -25,13 +25,17 @@ from netloom.model.view import Problem
 
 @dataclass(frozen=True, slots=True)
 class PreparedBgp:
-    """One bgp network on this host. ``learned`` are the blocks to which BIRD has a route."""
+    """One bgp network on this host. ``learned`` are the blocks to which BIRD has a route.
+
+    Blocks inside ``unexported`` are told to nobody: that nothing leads there is as it should be.
+    """
 
     network: str
     underlay: Mapping[Family, tuple[str, IPInterface]]
     learned: Mapping[IPNetwork, IPAddress]
     mtu_bytes: int
     problems: tuple[Problem, ...] = ()
+    unexported: tuple[IPNetwork, ...] = ()
     objects: Mapping[str, KernelObject] = field(default_factory=dict)
 
     def reach(self, peer: Host, block: Block) -> Reach:
@@ -45,6 +49,8 @@ class PreparedBgp:
         address = peer.underlay(family)
         if address is None:
             return Reach(problem=peers_address(self.network, "bgp", peer, family))
+        if any(covers(pool, block.cidr) for pool in self.unexported):
+            return Reach(path="not announced (disableBGPExport)", stands=True)
         return Reach(path=f"bgp, no route from {address} yet")
 
     def excluded(self, block: Block) -> frozenset[IPAddress]:
@@ -87,6 +93,6 @@ class BgpBackend:
         }
         problems = own_addresses(side, self.name, network.families)
         underlay = {family: facts.underlay[family] for family in sorted(facts.underlay)}
-        return PreparedBgp(
-            network.name, underlay, learned, min(room, network.mtu_bytes or room), problems
-        )
+        mtu_bytes = min(room, network.mtu_bytes or room)
+        unexported = tuple(pool.cidr for pool in network.pools if pool.unexported)
+        return PreparedBgp(network.name, underlay, learned, mtu_bytes, problems, unexported)
