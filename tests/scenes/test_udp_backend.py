@@ -77,6 +77,54 @@ def test_status_says_by_which_way(lab: Lab):
     assert "1 udp-proxy, 1 udp-peer" in said
 
 
+def carried_by_kernel(host: LabHost) -> bool:
+    return ", in the kernel" in host.exec(["netloom", "status"])
+
+
+def await_kernel(lab: Lab) -> None:
+    """Wait until each host has told the others that its kernel unpacks, and knows it of them."""
+    control = Control(lab.host("h1").home.directory / "run" / "udp", "flannel0")
+    try:
+        if not control.status().unpacks:
+            pytest.skip("needs tcx (Linux 6.6), a C compiler and the right to load BPF programs")
+    finally:
+        control.close()
+    for host in lab.hosts:
+        wait_until(lambda h=host: carried_by_kernel(h), deadline_s=20, what="the kernel's way")
+
+
+def test_the_kernel_carries_on_while_agents_and_proxies_stand_still(lab: Lab):
+    a, b = lab.host("h1").container("a"), lab.host("h2").container("b")
+    await_kernel(lab)
+    still = [proxy_of(host) for host in lab.hosts]
+    for pid in still:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        a.exec(["ping", "-c", "3", "-i", "0.2", "-W", "5", b.address])
+    finally:
+        for pid in still:
+            os.kill(pid, signal.SIGCONT)
+    for host in lab.hosts:
+        settled(host)
+
+
+def test_the_kernels_way_is_switched_off_and_on_without_losing_a_packet(lab: Lab):
+    h1, h2 = lab.host("h1"), lab.host("h2")
+    a, b = h1.container("a"), h2.container("b")
+    await_kernel(lab)
+    with Pings(a, b.address, 0.005) as there, Pings(b, a.address, 0.005) as back:
+        for wanted in ("false", "true"):
+            switch(h1, f"backend.accelerate={wanted}", "--force")
+            wait_until(lambda: moved(lab), deadline_s=30, what="the move")
+            for host in (h1, h2):
+                wait_until(
+                    lambda h=host, w=wanted: carried_by_kernel(h) == (w == "true"),
+                    deadline_s=30,
+                    what=f"accelerate={wanted}",
+                )
+    assert (there.lost, back.lost) == (0, 0)
+
+
 def test_on_the_wire_each_datagram_is_a_bare_ip_packet(lab: Lab):
     h1, h2 = lab.host("h1"), lab.host("h2")
     a, b = h1.container("a"), h2.container("b")

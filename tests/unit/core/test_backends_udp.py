@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import MappingProxyType
+
 import pytest
 from tests.unit.views import block, facts, host, iface, ip, net, network
 
 from netloom.core.backends.contract import Side
 from netloom.core.backends.udp import PreparedUdp, UdpBackend
 from netloom.model.errors import InvalidConfig
-from netloom.model.kernel import Address, Link, UdpPeer, describe
+from netloom.model.host import UNPACKS, Host
+from netloom.model.kernel import Address, Link, UdpPeer, UdpProxy, describe
 from netloom.model.view import HostFacts
 
 V4 = facts("192.168.17.10/24")
@@ -64,6 +68,45 @@ def test_port_and_device_can_be_chosen_in_flannels_spelling_too():
     assert "link tun9" in prepared.objects
 
 
+def able(host_id: str, *underlay: str) -> Host:
+    """Return a host whose kernel unpacks what comes by UDP."""
+    return replace(host(host_id, *underlay), serves=MappingProxyType({"blue": ("udp", UNPACKS)}))
+
+
+def in_kernel(own: HostFacts, one: Host, other: Host, **options: object) -> bool:
+    """Tell whether ``one`` lets its kernel send to ``other``; the word for people must agree."""
+    wanted = network("blue", POOL, backend={"type": "udp", **options})
+    prepared = UdpBackend().prepare(Side(wanted, one, own, (block("172.20.77.0/24", "h1"),)))
+    found = prepared.reach(other, block("172.20.78.0/24", "h2"))
+    (entry,) = found.objects.values()
+    assert isinstance(entry, UdpPeer)
+    assert entry.unpacks == found.path.endswith(", in the kernel")
+    return entry.unpacks
+
+
+def test_the_kernel_carries_between_two_that_both_can():
+    near = "192.168.17.20"
+    assert in_kernel(V4, able("h1"), able("h2", near))
+    assert not in_kernel(V4, able("h1"), host("h2", near))  # it may be flannel's
+    assert not in_kernel(V4, host("h1"), able("h2", near))
+    assert not in_kernel(V4, able("h1"), able("h2", near), accelerate=False)
+
+
+def test_who_is_not_on_the_cards_own_segment_is_reached_by_the_proxy():
+    """Routes, path MTUs and tunnels of others are asked when the proxy sends, and only then."""
+    far = replace(V4, routes=((net("192.168.17.16/28"), "wg0"),))
+    along = replace(V4, routes=((net("192.168.17.0/24"), "ens33"), (net("10.0.0.0/8"), "wg0")))
+    assert not in_kernel(V4, able("h1"), able("h2", "192.168.18.20"))
+    assert not in_kernel(far, able("h1"), able("h2", "192.168.17.20"))
+    assert in_kernel(along, able("h1"), able("h2", "192.168.17.20"))
+
+
+def test_who_does_not_want_it_has_a_proxy_without():
+    for options, wanted in (({}, True), ({"accelerate": "false"}, False)):
+        (proxy,) = [o for o in prepare(**options).objects.values() if isinstance(o, UdpProxy)]
+        assert proxy.shortcut == wanted
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
@@ -71,6 +114,7 @@ def test_port_and_device_can_be_chosen_in_flannels_spelling_too():
         ({"port": 65536}, "backend.port"),
         ({"device": "a/b"}, "backend.device"),
         ({"vni": 1}, "backend.vni"),
+        ({"accelerate": "perhaps"}, "backend.accelerate"),
     ],
 )
 def test_bad_options_are_refused_by_name(options: dict[str, object], field: str):

@@ -15,7 +15,7 @@ from netloom.core.backends.contract import Side
 from netloom.core.backends.moving import PreparedMove, prepare, served
 from netloom.core.desired import desired
 from netloom.model.errors import Conflict, InvalidConfig
-from netloom.model.host import Host
+from netloom.model.host import UNPACKS, Host
 from netloom.model.kernel import Route
 from netloom.model.network import Network
 from netloom.model.view import Cluster
@@ -229,6 +229,20 @@ def test_a_host_says_that_it_has_arrived_once_every_peer_is_reached_the_new_way(
     assert before.serves == {"blue": ("host-gw", "vxlan")}
     assert before.sends == {}
     assert recorded(cluster(definition, ready, blocks=blocks)).sends == {"blue": "host-gw (1)"}
+
+
+def test_a_host_says_that_its_kernel_unpacks_as_long_as_it_does():
+    applied = desired(view([blue("udp")], own=OWN))
+    device = {"flannel0"}
+    own = Registration("h1", "h1", lambda: 0.0, lambda: frozenset(device))
+    picture = cluster(blue("udp"))
+    before = own.record(picture, OWN, applied)
+    assert before.serves == {"blue": ("udp", UNPACKS)}
+    told = replace(picture, hosts={"h1": before})
+    assert own.record(told, OWN, None).serves == before.serves
+    assert own.record(told, OWN, applied).serves == before.serves
+    device.clear()
+    assert own.record(told, OWN, applied).serves == {"blue": ("udp",)}
 
 
 def test_a_host_whose_underlay_is_gone_keeps_its_word_for_what_its_kernel_still_holds():
