@@ -85,8 +85,17 @@ class Registration:
                 self._note(incident)
         self.problems = (*problems, *self._recent())
 
-    def record(self, cluster: Cluster, facts: HostFacts, applied: Desired | None) -> Host:
-        """Return this host's record as it should stand in the store."""
+    def record(
+        self,
+        cluster: Cluster,
+        facts: HostFacts,
+        applied: Desired | None,
+        unpacking: frozenset[str] = frozenset(),
+    ) -> Host:
+        """Return this host's record as it should stand in the store.
+
+        ``unpacking`` are the UDP proxies' devices for whose peers this host's kernel unpacks.
+        """
         macs = {
             name: mac
             for name, network in sorted(cluster.networks.items())
@@ -97,7 +106,7 @@ class Registration:
         serves, sends = (before.serves, before.sends) if before else ({}, {})
         if applied is not None:
             serves, sends = _reached(cluster, applied, serves, sends)
-            serves |= _unpacked(applied, serves, self._unpacking())
+            serves |= _unpacked(applied, serves, unpacking)
         return Host(
             self.host_id,
             self.host_name,
@@ -162,7 +171,9 @@ class Registration:
     def _register(
         self, store: Store, cluster: Cluster, facts: HostFacts, applied: Desired | None
     ) -> list[Problem]:
-        wanted = self.record(cluster, facts, applied)
+        # In flannel's layout a record outlives its agent's lease, which flannel's daemon may take.
+        unpacking = frozenset() if isinstance(store, FlannelStore) else self._unpacking()
+        wanted = self.record(cluster, facts, applied, unpacking)
         self._own.look(cluster, wanted)
         key = host_key(self.host_id)
         if key in cluster.standing or cluster.hosts.get(self.host_id) != wanted:

@@ -233,15 +233,14 @@ def test_a_host_says_that_it_has_arrived_once_every_peer_is_reached_the_new_way(
 
 def test_a_host_says_that_its_kernel_unpacks_as_long_as_it_does():
     applied = desired(view([blue("udp")], own=OWN))
-    device = {"flannel0"}
-    own = Registration("h1", "h1", lambda: 0.0, lambda: frozenset(device))
+    device = frozenset({"flannel0"})
+    own = Registration("h1", "h1", lambda: 0.0)
     picture = cluster(blue("udp"))
-    before = own.record(picture, OWN, applied)
+    before = own.record(picture, OWN, applied, device)
     assert before.serves == {"blue": ("udp", UNPACKS)}
     told = replace(picture, hosts={"h1": before})
     assert own.record(told, OWN, None).serves == before.serves
-    assert own.record(told, OWN, applied).serves == before.serves
-    device.clear()
+    assert own.record(told, OWN, applied, device).serves == before.serves
     assert own.record(told, OWN, applied).serves == {"blue": ("udp",)}
 
 
