@@ -10,13 +10,14 @@ of a start with thousands of peers.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import signal
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -133,12 +134,15 @@ def _settle() -> None:
     """Let the collector of cycles work from now on, and spare it what the start has made.
 
     What is frozen is looked at no more, so that a peer that joins late pays nothing for thousands
-    that are there; it is still freed when the last reference goes.
+    that are there; it is still freed when the last reference goes. What the start needed for a
+    while goes back to the system.
     """
     addr.forget()
     gc.collect()
     gc.freeze()
     gc.enable()
+    with suppress(AttributeError):  # a C library without it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _in_a_line(running: Agent) -> str:

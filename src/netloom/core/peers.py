@@ -131,20 +131,23 @@ class Peers:
 
     def _renew(self, host_id: str, moved: set[str]) -> None:
         """Renew the ways to one host's blocks; ``moved`` are networks of another backend."""
-        host, blocks, ways = self._hosts.get(host_id), [], []
+        host, ways = self._hosts.get(host_id), []
         gone = self._gone.get(host_id, ())
         for way in self.ways.get(host_id, ()):
-            there = way.block not in gone
-            if there and way.host is host and way.block.network not in moved:
-                ways.append(way)
+            if way.block in gone:
+                self._take_out(way)
                 continue
-            self._take_out(way)
-            if there:
-                blocks.append(way.block)
-        for block in (*blocks, *self._come.get(host_id, ())):
-            way = _way(host, block, self._backends.get(block.network))
-            self._put_in(way)
             ways.append(way)
+            if way.host is not host or way.block.network in moved:
+                fresh = _way(host, way.block, self._backends.get(way.block.network))
+                if fresh.objects == way.objects:
+                    fresh.objects = way.objects  # who compares has less to do
+                self._take_out(way)
+                self._put_in(fresh)
+                ways[-1] = fresh
+        for block in self._come.get(host_id, ()):
+            ways.append(_way(host, block, self._backends.get(block.network)))
+            self._put_in(ways[-1])
         if len(ways) > 1:
             ways.sort(key=_place)
         _keep(self.ways, host_id, tuple(ways))

@@ -33,7 +33,10 @@ class Known:
 
     def note_fdb(self, entries: Iterable[Fdb], indexes: Mapping[str, int]) -> None:
         """Take over what a read found on the links whose numbers are given by name."""
-        self.fdb = {(indexes[e.link], e.mac): e.remote for e in entries}
+        found = {(indexes[e.link], e.mac): e.remote for e in entries}
+        # of equal ones those stay that the wanted objects share
+        kept = {key: remote for key, remote in self.fdb.items() if found.get(key) == remote}
+        self.fdb = kept | {key: remote for key, remote in found.items() if key not in kept}
 
     def stands(self, link: Link) -> bool:
         """Tell whether ``link``, as the kernel shows it, is what we believe to stand."""

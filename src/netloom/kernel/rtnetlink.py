@@ -26,6 +26,8 @@ from netloom.model.kernel import (
 from netloom.reconcile.contracts import Change, Outcome, Verb
 
 RT_KINDS = frozenset({"link", "address", "neighbour", "fdb", "route"})
+#: So many changes are made requests at once: those of thousands together would be megabytes.
+_AT_ONCE = 1000
 
 
 class RtKernel:
@@ -97,7 +99,8 @@ class RtKernel:
             if isinstance(run[0].obj, Link):
                 outcomes += map(Outcome, run, self._links.apply(run))
             else:
-                outcomes += self._apply_bulk(run)
+                for start in range(0, len(run), _AT_ONCE):
+                    outcomes += self._apply_bulk(run[start : start + _AT_ONCE])
         return outcomes
 
     def check_peer(self, peer: Peer) -> list[str]:

@@ -218,11 +218,12 @@ class Reconciler:
     def _adopt(self, desired: Desired) -> None:
         """Put desired instances in the place of equal actual ones: next time `is` is enough."""
         for kind in self._unadopted - {"link"}:  # an actual link knows more: index, carrier
-            held = self._actual[kind]
-            for key, have in held.items():
+            adopted: dict[str, KernelObject] = {}
+            for key, have in self._actual[kind].items():
                 want = desired.state.get(key)
-                if want is not None and want is not have and want == have:
-                    held[key] = want
+                one = have if want is None or want != have else want
+                adopted[one.key] = one
+            self._actual[kind] = adopted
         self._unadopted.clear()
 
     def _want_sysctls(self, desired: Desired) -> None:

@@ -132,14 +132,14 @@ class EtcdStore:
 
     def _read_pages(self, prefix: str) -> Listing:
         answer = self._identity.ask("/v3/kv/range", {**self._keys.below(prefix), "limit": PAGE})
-        revision = answer.revision
-        kvs: list[dict[str, Any]] = list(answer.data.get("kvs", ()))
-        while answer.data.get("more"):
+        revision, entries = answer.revision, []
+        while kvs := answer.data.get("kvs"):
+            entries += [self._keys.entry(kv) for kv in kvs]  # page by page: a kv is a large dict
+            if not answer.data.get("more"):
+                break
             request = {**self._keys.after(kvs[-1]["key"], prefix), "limit": PAGE}
             request["revision"] = str(revision)
             answer = self._identity.ask("/v3/kv/range", request)
-            kvs += answer.data.get("kvs", ())
-        entries = (self._keys.entry(kv) for kv in kvs)
         return Listing(revision, tuple(entry for entry in entries if entry.key != STORE_MARK))
 
     def _ask(self, path: str, request: dict[str, Any], *, repeat: bool = True) -> Answer:
