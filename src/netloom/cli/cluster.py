@@ -54,7 +54,7 @@ class ClusterStore:
         if guard:
             self._revisions[guard.key] = guard.mod_revision
         cluster = fold.from_listing(listing, self.store.store_id, Cluster())
-        for problem in cluster.problems:
+        for problem in dict.fromkeys(cluster.problems):  # one lease may be two records
             label = paint("warning:", "yellow", sys.stderr)
             print(f"{label} {problem.subject}: {problem.text}", file=sys.stderr)
             if problem.remedy:

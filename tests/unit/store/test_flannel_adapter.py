@@ -323,6 +323,34 @@ def test_a_lease_that_is_no_part_of_the_network_is_named_and_nobodys(
     assert cluster_of(store, cluster).problems == ()
 
 
+@pytest.mark.parametrize("config", [None, '{"Network": "10.244.0.0/33"}', "{"])
+def test_a_lease_that_was_there_before_the_config_is_judged_by_it(world: World, config: str | None):
+    """Until then nobody knows what network it is in: nothing leads there."""
+    if config is not None:
+        world.put("config", config)
+    world.put("subnets/10.244.0.0-16", theirs("192.168.31.7"), ttl_s=60)
+    world.put("subnets/10.244.8.0-24", theirs("192.168.31.8"), ttl_s=60)
+    store = world.open()
+    listing = store.list(keys.CLUSTER)
+    early = from_listing(listing, store.store_id)
+    assert not early.blocks
+    assert len(set(early.problems)) == 1, "that of the config, once"
+    watch = store.watch(keys.CLUSTER, listing.revision)
+    world.put("config", CONFIG)
+    batch = watch.next(5)
+    assert batch is not None
+    for cluster in (fold(early, batch), cluster_of(store, early)):
+        assert [str(cidr) for _, cidr in cluster.blocks] == ["10.244.8.0/24"]
+        assert set(cluster.hosts) == {"flannel-192.168.31.8"}
+        assert len(set(cluster.problems)) == 1
+    world.delete("config")
+    gone = watch.next(5)
+    assert gone is not None
+    after = fold(fold(early, batch), gone)
+    assert [str(cidr) for _, cidr in after.blocks] == ["10.244.8.0/24"]
+    assert set(after.hosts) == {"flannel-192.168.31.8"}
+
+
 def test_another_network_in_the_config_takes_no_lease_from_who_has_it(world: World):
     world.put("config", CONFIG)
     world.put("subnets/10.244.7.0-24", theirs("192.168.31.7"), ttl_s=60)

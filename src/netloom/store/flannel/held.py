@@ -53,6 +53,8 @@ class Held:
     #: The label of the backend that the holder serves by its lease.
     serves: str = ""
     problem: str = ""
+    #: The note to give in its place, since there is nothing to judge it by.
+    unjudged: bytes = b""
 
     @property
     def address(self) -> str:
@@ -62,7 +64,8 @@ class Held:
     @property
     def reserved(self) -> bool:
         """Tell whether it fits no backend and never ends: a person keeps the block free by it."""
-        return bool(self.problem) and self.lease is not None and self.entry.lease == 0
+        fits = not self.problem or self.unjudged
+        return not fits and self.lease is not None and self.entry.lease == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ class Reader:
             host = self.host(holder.host_id)
             if host is None or host.underlay4 != lease.public_ip:
                 holder = None
+        if holder is None and (lacking := self.told.lacking):
+            return Held(segment, entry, cidrs, lease, problem="unjudged", unjudged=lacking)
         if holder is None and (problem := self.told.misplaced(cidrs)):
             return Held(segment, entry, cidrs, problem=problem)
         serves, problem = ("", "") if holder else self.told.serves(lease, len(cidrs) > 1)

@@ -180,16 +180,19 @@ class Picture:
     def _make_network(self) -> list[Entry]:
         form, entry = self.form, self.raw.get(self.form.config)
         key = keys.network_key(form.network)
-        if entry is None:
+        if entry is None and form.deleted in self.raw:
             self._told = Told()
-            if form.deleted in self.raw:
-                return []
-            return [Entry(key, unreadable(*absent(form)), 0, 0)]
+            return []
+        if entry is None:
+            self._told = Told(lacking=unreadable(*absent(form)))
+            return [Entry(key, self._told.lacking, 0, 0)]
         try:
             self._told = told = Told.parse(form, self.raw)
         except InvalidConfig as error:
-            # what was read before stays the measure for leases
-            return [recorded(entry, key, unreadable(form.config, str(error), error.hint))]
+            note = unreadable(form.config, str(error), error.hint)
+            if self.network is None:  # else what was read before stays the measure for leases
+                self._told = Told(lacking=note)
+            return [recorded(entry, key, note)]
         assert told.network is not None
         made = [(key, told.network.render()), *told.reservations(form)]
         return [recorded(entry, place, encode(content)) for place, content in made]

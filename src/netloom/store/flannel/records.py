@@ -42,6 +42,8 @@ def unreadable(key: str, text: str, remedy: str) -> bytes:
 
 def note(form: Format, held: Held) -> bytes:
     """Return the value that says why a lease cannot be used."""
+    if held.unjudged:
+        return held.unjudged
     key = form.subnets + held.segment
     text = f"{held.problem}; what was there before, if anything was, stays in use"
     return unreadable(key, text, f"mend the value or delete the key: etcdctl del {json.dumps(key)}")

@@ -32,6 +32,8 @@ class Told:
     course: str = ""
     #: The network's ranges by family.
     pools: Mapping[Family, IPNetwork] = field(default_factory=dict)
+    #: Without a configuration: the note that says so. No lease of a guest can be judged then.
+    lacking: bytes = b""
 
     @classmethod
     def parse(cls, form: Format, raw: Mapping[str, Entry]) -> Told:
