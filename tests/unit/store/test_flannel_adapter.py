@@ -210,6 +210,7 @@ def test_a_reservation_without_a_lease_stays_without_and_stays_reserved(world: W
         ("subnets-foo/10.244.5.0-24", "z"),
         ("netloom/leases/10.244.7.0-24", "\x00"),
         ("netloom/backend", "{"),
+        ("netloom/cluster/hosts/h1", "{"),
         ("netloom/cluster/blocks/default/10.244.5.0-24", "{}"),
         ("netloom/cluster/networks/default", "{}"),
     ],
@@ -232,7 +233,7 @@ def test_a_poison_key_takes_nothing_away(world: World, key: str, value: str):
         assert cluster.hosts == before.hosts
         assert cluster.networks == before.networks
     assert followed.problems == listed.problems
-    if key.startswith("subnets/"):
+    if key.startswith(("subnets/", "netloom/cluster/hosts/")):
         assert followed.problems[0].subject == f"key {PREFIX}/{key}"
         assert "etcdctl del" in followed.problems[0].remedy
 

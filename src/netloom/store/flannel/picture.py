@@ -249,4 +249,8 @@ class Picture:
         entry, key = self.raw.get(raw), self.form.ours(raw)
         if entry is None or self.form.is_flannels(key) or key.startswith(keys.HOSTS + GUEST):
             return []
+        if key.startswith(keys.HOSTS) and self.host(key.removeprefix(keys.HOSTS)) is None:
+            text = "the record of a host cannot be read, its last good form stays in use"
+            remedy = f"mend the value or delete the key: etcdctl del {json.dumps(raw)}"
+            return [recorded(entry, key, unreadable(raw, text, remedy))]
         return [replace(entry, key=key)]
