@@ -176,11 +176,13 @@ class Peers:
         state = self.state
         for obj in way.objects:
             key = obj.key
-            have = state.setdefault(key, obj)
-            if have is not obj:
-                self._shared[key] = self._shared.get(key, 1) + 1
-                if have != obj:
-                    self._disputed.add(key)
+            have = state.get(key)
+            if have is None:
+                state[key] = obj
+                continue
+            self._shared[key] = self._shared.get(key, 1) + 1
+            if have != obj:
+                self._disputed.add(key)
 
     def _take_out(self, way: Way) -> None:
         shared = self._shared

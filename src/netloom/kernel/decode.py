@@ -30,33 +30,27 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 _NDA_DST, _NDA_LLADDR = wire.NDA_DST, wire.NDA_LLADDR
 _LINK_LOCAL = (bytes.fromhex("fe80") + bytes(14), 64)
 
+#: So many of what was decoded last are kept. What stands as it should is given up for the wanted
+#: objects: thousands kept here would be there a second time.
+_FEW = 512
 
-@lru_cache(maxsize=1 << 16)
+
+@lru_cache(maxsize=_FEW)
 def ip_address(packed: bytes) -> IPAddress:
     """Return the address of 4 or 16 bytes in network order."""
     return (ipaddress.IPv4Address if len(packed) == 4 else ipaddress.IPv6Address)(packed)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=_FEW)
 def _network(packed: bytes, length: int) -> IPNetwork:
     if len(packed) == 4:
         return ipaddress.IPv4Network((packed, length))
     return ipaddress.IPv6Network((packed, length))
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=_FEW)
 def _mac(packed: bytes) -> str:
     return packed.hex(":")
-
-
-def forget() -> None:
-    """Let go of what thousands of entries of one reading shared.
-
-    Those that stand as they should are given up for the wanted ones; kept here they would be there
-    a second time.
-    """
-    for cached in (ip_address, _network, _mac):
-        cached.cache_clear()
 
 
 def numbered(index: int) -> str:

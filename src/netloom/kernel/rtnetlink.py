@@ -77,7 +77,6 @@ class RtKernel:
             found += self._read_fdb([link for link in ours if link.kind == "vxlan"])
         if "route" in wanted:
             found += self._read_routes(names)
-        decode.forget()
         return found
 
     def _read_fdb(self, devices: Sequence[Link]) -> list[Fdb]:

@@ -329,3 +329,19 @@ def test_memory_of_other_settings_is_not_used():
         wanted = network("blue", backend={"vni": vni})
         found = desired(view([wanted], PEERS, BLOCKS), memory)
         assert table(found.state, "route")[0].endswith(f"dev flannel.{vni} onlink")
+
+
+def test_what_two_blocks_of_a_peer_share_stands_as_long_as_one_of_them_needs_it():
+    """Each is made anew and comes out the same, whichever of them goes in the end."""
+    memory = Memory()
+    own = facts("192.168.31.62/24")
+    peer = host("h2", "192.168.31.63")
+    blocks = [block("10.244.2.0/24", "h2"), block("10.244.3.0/24", "h2")]
+    entry = f"fdb {tunnel_mac('blue', 'h2')} dev flannel.1"
+    mine = [block("10.244.1.0/24", "h1"), block("10.244.9.0/24", "h1")]
+    for held in (mine[:1], mine[1:], mine[:1]):
+        found = desired(view([BLUE], [peer], [*held, *blocks], own=own), memory)
+        assert entry in found.state
+    for left in (blocks, blocks[1:], []):
+        found = desired(view([BLUE], [peer], [mine[0], *left], own=own), memory)
+        assert (entry in found.state) == bool(left)
