@@ -28,6 +28,7 @@ REPAIR_PAUSE_S = 0.05
 #: After a turn that failed as a whole (the kernel could not be read), the next one comes so soon.
 ERROR_PAUSE_S = 0.5
 TURN_LIMIT_S = 30.0
+AGAIN_S = 3.0
 MOST_REPORTED = 10
 
 #: Makes the view from the facts and what is in the kernel; None while nothing is known yet.
@@ -62,7 +63,8 @@ class Engine:
         self._busy = threading.Lock()
         self._state = threading.Condition()
         self._wanted = 0
-        self._done = 0
+        #: The number of the last turn, and of the last one that did not fail as a whole.
+        self._done = self._turned = 0
         self._dirty: set[str] = set()
         self._stopping = False
         self._facts: tuple[tuple[int, str], HostFacts] | None = None
@@ -127,12 +129,16 @@ class Engine:
             return self._wanted
 
     def wait(self, number: int, timeout_s: float = TURN_LIMIT_S) -> Turn:
-        """Wait for a turn that began after ``number`` was asked for. Raises Unavailable."""
+        """Wait for a turn that began after ``number`` was asked for. Raises Unavailable.
+
+        One that fails as a whole is tried again; that is waited for ``AGAIN_S`` at most.
+        """
         with self._state:
-            there = self._state.wait_for(
-                lambda: self._done >= number or self._stopping, timeout=timeout_s
-            )
-            if not there or self._done < number or self.turn is None:
+            self._state.wait_for(lambda: self._done >= number or self._stopping, timeout_s)
+            if number > self._turned and not self._stopping:
+                again_s = min(timeout_s, AGAIN_S) if self._done >= number else 0.0
+                self._state.wait_for(lambda: self._turned >= number or self._stopping, again_s)
+            if self._turned < number or self.turn is None:
                 reason = self.error.text if self.error else "no picture of the cluster yet"
                 raise Unavailable(
                     f"the kernel was not brought up to date in time: {reason}",
@@ -194,7 +200,7 @@ class Engine:
 
     def _turn(self, number: int, kinds: set[str]) -> None:
         self.running_since_s = time.monotonic()
-        pause_s = float("inf")
+        pause_s, turned = float("inf"), number
         try:
             with self._busy:
                 self._reconciler.mark({*kinds, *self.prepare()})
@@ -202,15 +208,16 @@ class Engine:
             self._note(turn)
             self.error = None
         except _NothingKnown:
-            pause_s = ERROR_PAUSE_S  # what was asked for in vain may be there soon, without a word
+            # what was asked for in vain may be there soon, without a word
+            pause_s, turned = ERROR_PAUSE_S, self._turned
         except Exception as error:  # noqa: BLE001 - the loop must outlive any surprise
-            pause_s = ERROR_PAUSE_S
+            pause_s, turned = ERROR_PAUSE_S, self._turned
             self.error = _problem_of(error)
             self._reconciler.mark(KINDS)
         self.running_since_s = 0.0
         with self._state:
             self._retry_at_s = time.monotonic() + pause_s
-            self._done = number
+            self._done, self._turned = number, turned
             self._state.notify_all()
 
     def _note(self, turn: Turn) -> None:

@@ -187,3 +187,17 @@ def test_a_turn_that_cannot_be_told_of_ends_no_loop(worlds: Callable[..., World]
     assert world.told.done.wait(SOON_S)
     assert failed
     assert world.engine.error is None
+
+
+def test_who_waits_for_a_turn_gets_none_of_before_when_it_fails_first(
+    worlds: Callable[..., World],
+) -> None:
+    """An attach took the turn before for its own, and told that its container is no part of it."""
+    world = worlds()
+    world.start()
+    before = world.engine.wait(world.engine.wake(), SOON_S)
+    world.kernel.away = True
+    with pytest.raises(Unavailable):
+        world.engine.resync()
+    threading.Timer(0.2, setattr, (world.kernel, "away", False)).start()
+    assert world.engine.wait(world.engine.wake(), SOON_S) is not before
