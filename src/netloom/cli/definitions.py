@@ -105,7 +105,7 @@ def assign(data: dict[str, Any], key: str, value: Any) -> None:
     for step in way:
         place = _enter(place, step, key)
     if isinstance(last, str) and isinstance(place, dict):
-        if last in SHORT.values() and len(way) == 1 and way[0] in SHORT:
+        if len(way) == 1 and SHORT.get(str(way[0])) == last:
             changed = place.get(last) != value
             if changed:
                 place.clear()

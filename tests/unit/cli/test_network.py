@@ -92,6 +92,16 @@ def test_a_pool_is_added_at_the_place_behind_the_last_and_taken_away_by_its_own(
     assert [str(p.cidr) for p in stored(store, "blue").pools] == ["10.77.0.0/16"]
 
 
+def test_an_option_that_is_called_as_another_choices_type_is_an_option(
+    netloom: Callable, store: Store
+) -> None:
+    """``mode`` says how a network deals addresses, and also which packets go into a tunnel."""
+    netloom("network", "create", "blue", "--preset", "calico", "--backend", "ipip")
+    said = netloom("network", "set", "blue", "backend.mode=CrossSubnet")
+    assert said.code == 0, said.err
+    assert stored(store, "blue").backend.render() == {"type": "ipip", "mode": "CrossSubnet"}
+
+
 def test_a_pool_that_is_drained_is_told_and_so_are_its_blocks(
     netloom: Callable, put: Callable
 ) -> None:
