@@ -97,6 +97,14 @@ def bird_pid(host: LabHost) -> int:
     return bird(host).pid
 
 
+def another_bird(host: LabHost, pid: int) -> bool:
+    """Tell whether the host has a BIRD that is not process ``pid``."""
+    try:
+        return bird_pid(host) not in (0, pid)
+    except AssertionError:
+        return False
+
+
 def ttl_of(answer: str) -> int:
     match = re.search(r"ttl=(\d+)", answer)
     assert match

@@ -14,6 +14,7 @@ from netloom.lab.waiting import wait_until
 
 from .bgp_lab import (
     NETWORK,
+    another_bird,
     bird,
     bird_pid,
     bird_routes,
@@ -82,20 +83,13 @@ def restart_agent(lab: Lab, host: LabHost) -> None:
 def kill_bird(lab: Lab, host: LabHost) -> None:
     pid = bird_pid(host)
     bird(host).signal(signal.SIGKILL)
-    wait_until(lambda: _another(host, pid), deadline_s=20, what="another BIRD")
+    wait_until(lambda: another_bird(host, pid), deadline_s=20, what="another BIRD")
 
 
 def kill_both(lab: Lab, host: LabHost) -> None:
     lab.fault(host.name, "kill-agent")
     bird(host).signal(signal.SIGKILL)
     host.start_agent()
-
-
-def _another(host: LabHost, pid: int) -> bool:
-    try:
-        return bird_pid(host) not in (0, pid)
-    except AssertionError:
-        return False
 
 
 @pytest.mark.parametrize("what", [kill_agent, restart_agent, kill_bird, kill_both])
@@ -225,4 +219,4 @@ def test_a_deleted_network_leaves_neither_daemon_nor_route(lab: Lab) -> None:
         lambda: not any(bird_routes(each) for each in lab.hosts), deadline_s=20, what="no routes"
     )
     for each in lab.hosts:
-        wait_until(lambda: not _another(each, 0), deadline_s=10, what="no BIRD")  # noqa: B023
+        wait_until(lambda: not another_bird(each, 0), deadline_s=10, what="no BIRD")  # noqa: B023

@@ -122,6 +122,11 @@ def test_of_several_resources_the_most_special_decides_on_both_sides() -> None:
     assert session_of(planned(everyone, special), "192.168.26.3").keepalive_s == 5
 
 
+def test_a_restart_waits_longer_only_where_routers_are_among_the_peers() -> None:
+    assert "graceful restart wait 5;" in render(planned())
+    assert "graceful restart wait 10;" in render(planned(TOR))
+
+
 def test_two_resources_for_one_router_are_one_session_and_a_word_about_the_loser() -> None:
     other = resource("BGPPeer", "tor2", peerIP="192.168.26.254", asNumber=65001)
     made = planned(TOR, other)

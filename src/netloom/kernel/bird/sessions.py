@@ -61,7 +61,8 @@ def parse(reply: Reply) -> list[SessionState]:
             match = _TABLE_ROW.fullmatch(text.rstrip())
             if match:
                 name, state, since, info = match.groups()
-                found.append(SessionState(name, "", _type(name), state, since, info.strip()))
+                info = " ".join(info.split())
+                found.append(SessionState(name, "", _type(name), state, since, info))
             else:
                 found.append(SessionState("", "", "", "", "", ""))  # of another kind: its details
         elif code == _DETAIL and found:
@@ -115,8 +116,8 @@ def problems(found: Iterable[SessionState], now: datetime) -> Iterator[Problem]:
             f"bgp {session.peer}",
             f"the BGP session with {session.peer} ({session.type}) is not up since "
             f"{session.since.partition('.')[0]}: {session.info or session.state}",
-            "see whether it is up and peers with this host (address, AS number, password), and that "
-            "its port for BGP is open",
+            "see whether it is up, peers with this host (address, AS number, password) and lets it "
+            "reach its port for BGP",
         )
 
 
