@@ -501,6 +501,32 @@ def test_a_lease_that_another_host_of_ours_lost_is_waited_for(world: World, fate
         assert (told - began >= GRACE_S) is (fate == "stays away")
 
 
+def test_a_lease_of_another_host_of_ours_that_is_deleted_as_the_remedy_says_is_waited_for(
+    world: World,
+):
+    """Unreadable it names nobody, yet what stands beside it does: its host puts it back."""
+    world.put("config", CONFIG)
+    owner, peer = world.agent(1), world.agent(2)
+    claims.hold_blocks(owner, network_of(owner), "h1")
+    owner.list(keys.CLUSTER)  # as its watch shows it
+    (segment,) = world.leases()
+    listing = peer.list(keys.CLUSTER)
+    cluster = good = from_listing(listing, peer.store_id)
+    watch = peer.watch(keys.CLUSTER, listing.revision)
+    world.put(f"subnets/{segment}", "x", ttl_s=60)
+    batch = watch.next(5)
+    assert batch is not None
+    cluster = fold(cluster, batch)
+    world.delete(f"subnets/{segment}")
+    owner.list(keys.CLUSTER)
+    assert segment in world.leases()
+    while cluster.problems:
+        batch = watch.next(5)
+        assert batch is not None
+        cluster = fold(cluster, batch)
+        assert cluster.blocks == good.blocks
+
+
 def test_an_own_lease_that_ended_while_the_store_was_away_is_back_in_the_first_listing(
     world: World,
 ):

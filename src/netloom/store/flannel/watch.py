@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from netloom.model import keys
 from netloom.model.datastore import Batch, Entry, Event, Watch
+from netloom.store.flannel.held import Holder
 from netloom.store.flannel.holding import Holding
 from netloom.store.flannel.picture import Picture
 
@@ -88,9 +89,14 @@ class FlannelWatch:
     def _may_return(self, segment: str, last: dict[str, Entry | None]) -> bool:
         """Tell whether a lease is of another host of ours, which is a part of the cluster still."""
         form, held = self._picture.form, self._picture.held.get(segment)
-        if held is None or held.holder is None or held.holder.host_id == self._holding.host_id:
+        if held is None:
             return False
-        host = form.raw(keys.host_key(held.holder.host_id))
+        noted = self._picture.raw.get(form.holders + segment)
+        unread = held.lease is None and noted is not None  # then the note alone says whose it is
+        holder = Holder.parse(noted.value) if unread and noted else held.holder
+        if holder is None or holder.host_id == self._holding.host_id:
+            return False
+        host = form.raw(keys.host_key(holder.host_id))
         return last.get(host, self._picture.raw.get(host)) is not None
 
     def _without_losses(self, changes: list[Change]) -> list[Change]:
