@@ -74,13 +74,22 @@ def is_for(peer: BgpPeer, speaker: Speaker) -> bool:
 def pairing(
     all_peers: Iterable[BgpPeer], own: Speaker, other: Speaker, family: Family
 ) -> Pairing | None:
-    """Return what decides about the session of ``own`` with ``other``; None when nothing does."""
+    """Return what decides about the session of ``own`` with ``other``; None when nothing does.
+
+    What names one of the two and has its AS number wrong decides nothing, on either side: the
+    mesh, or the next resource, stays in force.
+    """
     for peer in all_peers:
         here = is_for(peer, own) and _names(peer, other, family)
         there = is_for(peer, other) and _names(peer, own, family)
-        if here or there:
+        if (here or there) and is_true_of(peer, other if here else own):
             return Pairing(peer, here, there)
     return None
+
+
+def is_true_of(peer: BgpPeer, named: Speaker) -> bool:
+    """Tell whether ``peer`` has the AS number, if it has one, of the host that it names."""
+    return peer.as_number is None or peer.as_number == named.as_number
 
 
 def routers(

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from netloom.core.bgp.passwords import password
-from netloom.core.bgp.peerings import Pairing, is_for, pairing, rank, routers, subject
+from netloom.core.bgp.peerings import (
+    Pairing,
+    is_for,
+    is_true_of,
+    pairing,
+    rank,
+    routers,
+    subject,
+)
 from netloom.core.bgp.session import Session, session_name
 from netloom.core.bgp.speakers import CONFIGURATION, Settings, Speaker
 from netloom.core.resources.bgp import BgpPeer
@@ -44,6 +52,7 @@ class Table:
                 transit = bool(with_routers or self.own.cluster_id)
                 found.append(replace(session, transit=transit))
             found += with_routers
+        self._say_misnamed()
         self._say_without_underlay()
         return tuple(found)
 
@@ -80,7 +89,7 @@ class Table:
     def _paired(self, paired: Pairing, other: Speaker, address: IPAddress) -> Session | None:
         peer = paired.peer
         text = self._password(peer.password, subject(peer), "spec.password")
-        if text is None or not self._as_agrees(paired, other):
+        if text is None:
             return None
         local = peer.local_as if paired.here else None
         remote = peer.local_as if paired.there else None
@@ -103,19 +112,6 @@ class Table:
         passive = int(address) > int(local)
         accepts = self.ranges.get(family, ())
         return Session("", local, address, other.as_number, accepts, passive, port=other.port)
-
-    def _as_agrees(self, paired: Pairing, other: Speaker) -> bool:
-        peer = paired.peer
-        named = other if paired.here else self.own
-        wrong = peer.as_number is not None and peer.as_number != named.as_number
-        if wrong:
-            self._say(
-                peer,
-                f"spec.asNumber: {peer.address} is host {named.host.name}, of AS "
-                f"{named.as_number} and not {peer.as_number}",
-                f"write asNumber: {named.as_number}",
-            )
-        return not wrong
 
     def _is_client(self, session: Session, cluster_id: IPAddress | None) -> bool:
         """Tell whether routes are reflected to the neighbour: not to one of the same cluster."""
@@ -204,14 +200,6 @@ class Table:
                 for address in (host.underlay4, host.underlay6):
                     if address is not None:
                         found[address] = self.settings.speaker(self.view.cluster, host)
-        for peer in self.peers:
-            named = found.get(peer.address) if peer.address else None
-            if named is self.own and peer.node == self.own.host.name:
-                self._say(
-                    peer,
-                    f"spec.peerIP: {peer.address} is {self.own.host.name}'s own address",
-                    "name the address of another router or host",
-                )
         return found
 
     def _password(self, secret: Secret | None, subject: str, field: str) -> str | None:
@@ -219,6 +207,27 @@ class Table:
         if found.problem is not None:
             self.problems.append(found.problem)
         return found.text
+
+    def _say_misnamed(self) -> None:
+        """Say which peers name a host of ours that is not as they have it."""
+        hosts = self._addresses() if any(peer.address for peer in self.peers) else {}
+        for peer in self.peers:
+            named = hosts.get(peer.address) if peer.address else None
+            if named is None or not (named is self.own or is_for(peer, self.own)):
+                continue
+            if named is self.own and peer.node == self.own.host.name:
+                self._say(
+                    peer,
+                    f"spec.peerIP: {peer.address} is {self.own.host.name}'s own address",
+                    "name the address of another router or host",
+                )
+            elif not is_true_of(peer, named):
+                self._say(
+                    peer,
+                    f"spec.asNumber: {peer.address} is host {named.host.name}, of AS "
+                    f"{named.as_number} and not {peer.as_number}",
+                    f"write asNumber: {named.as_number}",
+                )
 
     def _say_without_underlay(self) -> None:
         for peer in routers(self.peers, self.own, {}):
