@@ -79,6 +79,7 @@ class Memory:
     """Results kept between calls, found again by identity of their inputs."""
 
     standing: dict[str, Standing] = field(default_factory=dict)
+    sides: dict[str, tuple[Side, Standing]] = field(default_factory=dict)
     peers: Peers = field(default_factory=Peers)
     parts: dict[str, tuple[Endpoint, Standing, Part, tuple[Problem, ...]]] = field(
         default_factory=dict
@@ -123,7 +124,7 @@ def _desired(view: View, memory: Memory) -> Desired:
         try:
             if name in excluded:
                 raise excluded[name]
-            standing = _stand(view, network, own.get(name, []), draft)
+            standing = _stand(view, _side(view, network, own.get(name, [])), draft, memory)
         except InvalidConfig as error:
             draft.problems.append(Problem("error", f"network {name}", str(error), error.hint))
             draft.hold = True
@@ -162,15 +163,21 @@ def _rivals(view: View, memory: Memory) -> Mapping[str, InvalidConfig]:
     return memory.rivals
 
 
-def _stand(view: View, network: Network, own: list[Block], draft: _Draft) -> Standing:
+def _side(view: View, network: Network, own: list[Block]) -> Side:
+    host = view.cluster.hosts.get(view.host_id) or Host(view.host_id, view.host_id)
+    blocks = tuple(sorted(own, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
+    taken = frozenset(a for e in view.endpoints if e.network == network.name for a in e.addresses)
+    return Side(network, host, view.facts, blocks, taken)
+
+
+def _stand(view: View, side: Side, draft: _Draft, memory: Memory) -> Standing:
     """Prepare one network. Raises InvalidConfig when it cannot stand on this host.
 
     What stands already is not torn down for an objection that came up since: that is a problem.
     """
-    host = view.cluster.hosts.get(view.host_id) or Host(view.host_id, view.host_id)
-    blocks = tuple(sorted(own, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
-    taken = frozenset(a for e in view.endpoints if e.network == network.name for a in e.addresses)
-    backend = prepare(Side(network, host, view.facts, blocks, taken))
+    network, before = side.network, memory.sides.get(side.network.name)
+    known = before[1] if before and _is_same(before[0], side) else None
+    backend = known.backend if known else prepare(side)
     against = objections(view, network, backend)
     if against and network.name not in view.admitted:
         raise against[0]
@@ -178,12 +185,23 @@ def _stand(view: View, network: Network, own: list[Block], draft: _Draft) -> Sta
         Problem("warning", f"network {network.name}", str(objection), objection.hint)
         for objection in against
     ]
+    standing = known or Standing(network, side.blocks, backend, _attachment(side, backend))
+    memory.sides[network.name] = (side, standing)
+    return standing
+
+
+def _is_same(before: Side, now: Side) -> bool:
+    """Tell whether two sides are made of the same objects, so that all that follows is equal."""
+    same = before.network is now.network and before.host is now.host and before.facts is now.facts
+    return same and before.blocks == now.blocks and before.taken == now.taken
+
+
+def _attachment(side: Side, backend: Prepared) -> PreparedAttachment:
     held: frozenset[IPNetwork] = frozenset()
-    if not network.retiring:  # else both hold them, lest there be a moment when none does
-        held = frozenset(block.cidr for block in blocks if announces(backend, block))
-    place = Place(network, view.host_id, blocks, backend.mtu_bytes, held)
-    attachment = ATTACHMENTS[network.attachment.type].prepare(place)
-    return Standing(network, blocks, backend, attachment)
+    if not side.network.retiring:  # else both hold them, lest there be a moment when none does
+        held = frozenset(block.cidr for block in side.blocks if announces(backend, block))
+    place = Place(side.network, side.host.id, side.blocks, backend.mtu_bytes, held)
+    return ATTACHMENTS[side.network.attachment.type].prepare(place)
 
 
 def _attach(view: View, draft: _Draft, memory: Memory) -> None:
