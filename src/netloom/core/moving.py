@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from netloom.core.backends.contract import Side
+from netloom.core.backends.moving import without
 from netloom.core.backends.table import BACKENDS
 from netloom.core.desired import Desired
 from netloom.model.addr import Family, IPInterface
@@ -144,15 +145,21 @@ def in_kernel(desired: Desired, refused: Collection[str]) -> Desired:
     such as forwarding, is every network's; what should go and stays takes nothing from any. Nor do
     firewall and rate limits: no packet travels by them, and a backend changes nothing about them.
     So a kernel that will not have them, which the status tells, does not hold a move up for ever.
+    Nor does what it will not have of a retiring backend, which is then not served.
     """
     stuck = [desired.state[key] for key in refused if key in desired.state]
     stuck = [obj for obj in stuck if not isinstance(obj, _BESIDE_THE_WAY)]
     if not stuck:
         return desired
-    touched: set[str] = set()
+    touched: dict[str, set[str]] = {}
     for obj in stuck:
-        touched |= _networks_of(obj, desired) or set(desired.standing)
-    standing = {name: one for name, one in desired.standing.items() if name not in touched}
+        for name in _networks_of(obj, desired) or desired.standing:
+            touched.setdefault(name, set()).add(obj.key)
+    standing = {}
+    for name, one in desired.standing.items():
+        left = without(one.backend, touched[name]) if name in touched else one.backend
+        if left is not None:
+            standing[name] = replace(one, backend=left)
     return replace(desired, standing=standing)
 
 

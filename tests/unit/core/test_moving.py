@@ -271,7 +271,7 @@ def test_only_while_it_lasts_a_move_lets_packets_come_another_way_than_answers_g
 
 
 def test_what_the_kernel_refuses_of_one_network_says_nothing_of_another():
-    blue_ = blue("vxlan", "host-gw")
+    blue_ = blue("host-gw", "vxlan")
     cni1 = {"type": "bridge", "bridge": "cni1"}
     red = network("red", "10.66.0.0/16", backend="host-gw", attachment=cni1)
     peer = a_host("h2", "192.168.31.63", serves=("host-gw",))

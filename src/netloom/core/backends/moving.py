@@ -17,7 +17,7 @@ takes the larger of a device's value and that of ``all`` (Documentation/networki
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from netloom.core.backends.contract import Prepared, Reach, Side, announces
@@ -96,10 +96,39 @@ def _still(vain: Problem | None, reach: Reach) -> Problem | None:
 
 
 def _loose(side: Side, objects: Mapping[str, KernelObject]) -> dict[str, KernelObject]:
-    devices = [obj.name for obj in objects.values() if isinstance(obj, Link)]
+    filters = list(_filters(objects))
     if 4 in side.facts.underlay:
-        devices.append(side.facts.underlay[4][0])
-    return state_of(*(Sysctl(f"ipv4/conf/{device}/rp_filter", "2") for device in devices))
+        filters.append(_filter(side.facts.underlay[4][0]))
+    return state_of(*filters)
+
+
+def _filters(objects: Mapping[str, KernelObject]) -> Iterable[Sysctl]:
+    return (_filter(obj.name) for obj in objects.values() if isinstance(obj, Link))
+
+
+def _filter(device: str) -> Sysctl:
+    return Sysctl(f"ipv4/conf/{device}/rp_filter", "2")
+
+
+def without(prepared: Prepared, refused: Collection[str]) -> Prepared | None:
+    """Return ``prepared`` without the retiring backends that the kernel refuses a part of.
+
+    ``refused`` are keys. None when one of them is not of retiring backends alone: then something is
+    missing that the wanted one leans on, or a way to a peer.
+    """
+    if not isinstance(prepared, PreparedMove):
+        return None
+    wanted, *retiring = prepared.ways
+    left, lost = [wanted], set(refused)
+    for label, old in retiring:
+        own = {*old.objects, *(each.key for each in _filters(old.objects))} - {
+            *wanted[1].objects,
+            *(each.key for each in _filters(wanted[1].objects)),
+        }
+        if own.isdisjoint(refused):
+            left.append((label, old))
+        lost -= own
+    return None if lost else replace(prepared, ways=tuple(left))
 
 
 def served(network: Network, prepared: Prepared) -> tuple[str, ...]:
