@@ -15,6 +15,7 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Family = Literal[4, 6]
 
+_SCOPE = re.compile(r"[A-Za-z0-9_.:@-]{0,15}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
@@ -35,8 +36,11 @@ def forget() -> None:
 
 
 def parse_network(text: object, field: str) -> IPNetwork:
-    """Parse a CIDR without host bits. Raises InvalidConfig naming ``field`` and the remedy."""
-    if not isinstance(text, str) or "/" not in text:
+    """Parse a CIDR without host bits. Raises InvalidConfig naming ``field`` and the remedy.
+
+    A scope ("%eth0"), which Python takes in networks too, is refused: any text may stand in it.
+    """
+    if not isinstance(text, str) or "/" not in text or "%" in text:
         raise InvalidConfig(
             f"{field}: {text!r} is not a CIDR",
             field=field,
@@ -55,9 +59,12 @@ def parse_network(text: object, field: str) -> IPNetwork:
 
 
 def parse_address(text: object, field: str) -> IPAddress:
-    """Parse one address without a prefix length. Raises InvalidConfig naming ``field``."""
+    """Parse one address without a prefix length. Raises InvalidConfig naming ``field``.
+
+    Its scope, if it has one, is the name of an interface and no other text.
+    """
     try:
-        if not isinstance(text, str):
+        if not isinstance(text, str) or not _SCOPE.fullmatch(text.partition("%")[2]):
             raise ValueError("not a string")
         return _address(text)
     except ValueError:

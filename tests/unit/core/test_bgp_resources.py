@@ -373,3 +373,20 @@ def test_a_session_without_its_password_is_left_out_and_said_to_be(
     assert bool(told(made)) == bool(text)
     assert found.text is None or found.text not in repr(made) + "".join(told(made))
     assert found.text != "s3cret" or 'password "s3cret";' in render(made)
+
+
+def test_an_address_that_another_hand_gave_to_a_host_adds_nothing_to_the_configuration() -> None:
+    made = view(
+        [],
+        hosts=[host("h1", "fd26::1"), host("h2", "fe80::1%x; } protocol static evil { ")],
+        blocks=[block("fd00:10::/122", "h2")],
+        own=facts("fd26::1/64"),
+    )
+    assert plan(made, {"blue": (net("fd00:10::/64"),)}).sessions == ()
+
+
+def test_a_password_of_the_mesh_is_for_all_hosts_or_none() -> None:
+    said = resource("BGPConfiguration", "node.h2", nodeMeshPassword=SECRET)
+    assert told(planned(said)) == [
+        "BGPConfiguration(node.h2): spec.nodeMeshPassword: that of one host has no effect"
+    ]

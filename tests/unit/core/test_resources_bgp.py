@@ -161,6 +161,7 @@ def test_a_configuration_of_no_host_is_refused() -> None:
         ({"maxRestartTime": "2h"}, "spec.maxRestartTime"),
         ({"keepaliveTime": 30000}, "spec.keepaliveTime"),
         ({"reachableBy": "fd26::1"}, "spec.reachableBy"),
+        ({"peerIP": "[fe80::1%eth0]:179"}, "spec.peerIP"),
         ({"asNumber": 1 << 32}, "spec.asNumber"),
         ({"asNumber": 0}, "spec.asNumber"),
         ({"nodeSelector": "rack =="}, "spec.nodeSelector"),

@@ -116,8 +116,11 @@ def _speaking(
     names = {name for name, each in ranges.items() if any(r.version == family for r in each)}
     for speaker in sorted(everyone, key=lambda each: each.host.id):
         host = speaker.host
-        if host.id == view.host_id or host.underlay(family) is None:
+        address = host.underlay(family)
+        if host.id == view.host_id or address is None:
             continue
+        if address.version == 6 and address.scope_id:
+            continue  # another hand wrote it; no agent says so of itself
         if host.id in holders or names.intersection(host.serves):
             yield speaker
 

@@ -100,6 +100,16 @@ def settings(cluster: Cluster) -> Settings:
         for name in own
         if name not in names
     ]
+    problems += [
+        Problem(
+            "warning",
+            f"{CONFIGURATION}({_ONE}{name})",
+            "spec.nodeMeshPassword: that of one host has no effect",
+            f"say it in {CONFIGURATION}(default): both sides of a session need the same",
+        )
+        for name, said in own.items()
+        if said.mesh_password
+    ]
     return Settings(default, own, nodes, tuple(problems))
 
 

@@ -147,7 +147,20 @@ def take_selector(fields: Fields, name: str) -> Selector | None:
 def take_address(fields: Fields, name: str) -> IPAddress | None:
     """Remove and return an address; None when absent."""
     value = fields.take(name)
-    return parse_address(value, fields.path(name)) if value else None
+    return _global_address(value, fields.path(name)) if value else None
+
+
+def _global_address(value: object, where: str) -> IPAddress:
+    """Return an address that means the same on all hosts. Raises InvalidConfig."""
+    address = parse_address(value, where)
+    if address.version == 6 and address.scope_id:
+        raise InvalidConfig(
+            f"{where}: {value!r} names an interface after '%', which only one host knows",
+            field=where,
+            value=value,
+            hint="name an address that is not link-local",
+        )
+    return address
 
 
 def take_address_and_port(fields: Fields, name: str) -> tuple[IPAddress | None, int]:
@@ -165,7 +178,7 @@ def take_address_and_port(fields: Fields, name: str) -> tuple[IPAddress | None, 
             value=value,
             hint="choose a port from 1 to 65535",
         )
-    return parse_address(text, where), int(port or BGP_PORT)
+    return _global_address(text, where), int(port or BGP_PORT)
 
 
 def parse_community(value: object, where: str) -> tuple[int, ...]:
