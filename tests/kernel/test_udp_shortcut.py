@@ -73,6 +73,21 @@ def test_short_packets_need_no_proxy_and_are_counted(ends):
     assert after == [(sent + 3, received + 3) for sent, received in before]
 
 
+def test_a_short_exchange_by_tcp_needs_no_proxy(ends):
+    """Acknowledgements alone are the proxy's, and nobody waits for them."""
+    one, two = ends
+    listener = two.pod.call(lambda: socket.create_server((two.address, 5000)))
+    with listener, stopped(one, two):
+        client = one.pod.call(lambda: socket.create_connection((two.address, 5000), 10))
+        client.sendall(b"question")
+        listener.settimeout(10)
+        server, _ = listener.accept()
+        with client, server:
+            assert server.recv(100) == b"question"
+            server.sendall(b"answer")
+            assert client.recv(100) == b"answer"
+
+
 def test_the_first_packet_waits_for_the_neighbour_and_is_not_lost(ends):
     one, two = ends
     for end in ends:

@@ -4,8 +4,9 @@
  * as it is, and the proxy gets it: what has IP options, is expired, goes to nobody whom we know,
  * came in fragments, has a checksum of its own or was merged on its way.
  *
- * So do long packets, and short ones that follow them: the proxy carries many with one system call,
- * in which it is the faster one, and in a flow that goes two ways packets would overtake others.
+ * So do long packets, what acknowledges them, and short ones that follow them: the proxy carries
+ * many with one system call, in which it is the faster one, and in a flow that goes two ways packets
+ * would overtake others.
  */
 #include "programs.h"
 #include <arpa/inet.h>
@@ -115,6 +116,12 @@ size_t write_out(struct bpf_insn *program, const struct place *place)
         LOAD(BPF_W, R8, R0, offsetof(struct block_value, host)),
         LOAD(BPF_H, R9, R0, offsetof(struct block_value, port)),
         LOAD(BPF_H, R0, R0, offsetof(struct block_value, unpacks)), IF(BPF_JEQ, R0, 0, TO_PROXY),
+        /* Acknowledgements alone say that much comes the other way: many at once, as well. */
+        LOAD(BPF_B, R0, FRAME, THIRD + IP_AT_PROTOCOL), IF(BPF_JNE, R0, IPPROTO_TCP, 14),
+        FETCH(IP + 12, KEY, 2),
+        LOAD(BPF_B, R1, FRAME, KEY + 1), IF(BPF_JNE, R1, 0x10, 5),
+        LOAD(BPF_B, R1, FRAME, KEY), DO(BPF_RSH, R1, 4), DO(BPF_LSH, R1, 2), DO(BPF_ADD, R1, IP),
+        IF_WITH(BPF_JEQ, R1, R7, TO_PROXY),
         /* Is it short, and were all of its flow of late? The proxy would come in after us. */
         CALL(BPF_FUNC_ktime_get_ns), STORE(BPF_DW, NOW, R0),
         COPY(R1, R6), CALL(BPF_FUNC_get_hash_recalc), DO(BPF_AND, R0, FLOWS - 1),
