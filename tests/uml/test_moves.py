@@ -17,14 +17,16 @@ from netloom.lab.processes import myself
 from netloom.lab.traffic import Pings
 from netloom.lab.waiting import wait_until
 
-#: The backends in turn, and what the route to the other host's block then says.
+TUNNEL = "dev tunl0 proto bird onlink"
+#: What is set in turn, and what the route to the other host's block then says.
 WAYS = [
-    ("ipip", "dev tunl0 proto bird onlink"),
-    ("vxlan", "dev flannel.1 proto 78 onlink"),
-    ("ipip", "dev tunl0 proto bird onlink"),
-    ("host-gw", "dev ens32 proto 78"),
-    ("ipip", "dev tunl0 proto bird onlink"),
-    ("bgp", "dev ens32 proto bird"),
+    ("backend=ipip", TUNNEL),
+    ("backend=vxlan", "dev flannel.1 proto 78 onlink"),
+    ("backend=ipip", TUNNEL),
+    ("backend=host-gw", "dev ens32 proto 78"),
+    ("backend=ipip", TUNNEL),
+    ("backend.mode=CrossSubnet", "dev ens32 proto 78"),
+    ("backend=bgp", "dev ens32 proto bird"),
 ]
 
 
@@ -48,14 +50,14 @@ def test_every_move_to_ipip_and_from_it_loses_nothing(lab: Lab) -> None:
     assert (a.address, b.address) == (back.partition("/")[0], block.partition("/")[0])
     wait_until(lambda: leads(one, block, WAYS[-1][1]), deadline_s=30, what="BIRD's route")
     with Pings(a, b.address, 0.01) as pings:
-        for backend, way in WAYS:
-            one.exec(["netloom", "network", "set", "calnet1", f"backend={backend}"])
-            wait_until(lambda: not lab.networks()[0].retiring, deadline_s=60, what=backend)
+        for said, way in WAYS:
+            one.exec(["netloom", "network", "set", "calnet1", said])
+            wait_until(lambda: not lab.networks()[0].retiring, deadline_s=60, what=said)
             for host, cidr in ((one, block), (two, back)):
                 wait_until(
                     lambda: leads(host, cidr, way),  # noqa: B023
                     deadline_s=20,
-                    what=f"{host.name}'s way by {backend}",
+                    what=f"{host.name}'s way after {said}",
                 )
     assert pings.lost == 0
     assert pings.sent > 100

@@ -18,6 +18,7 @@ from netloom.lab.lab import Lab
 from netloom.lab.processes import myself
 from netloom.lab.waiting import wait_until
 from netloom.lab.wire import Capture
+from netloom.model.keys import network_key
 
 BLOCK = "10.244.5.192/26"
 TUNNEL_ADDRESS = "10.244.5.192"
@@ -154,14 +155,14 @@ def test_packets_of_full_size_pass_and_larger_ones_are_told_so(lab: Lab) -> None
 
 
 def write(lab: Lab, backend: object) -> None:
-    """Write another backend into the definition; return when every kernel follows it.
-
-    It is no move by `netloom network set`: that one ends when every host has all it wants, and here
-    the kernel takes no firewall.
-    """
-    revision = lab.set_network({**lab.networks()[0].render(), "backend": backend})
+    """Move to another backend; return when every kernel has left the former."""
+    said = f"backend={backend if isinstance(backend, str) else json.dumps(backend)}"
+    lab.hosts[0].exec(["netloom", "network", "set", "default", said])
+    wait_until(lambda: not lab.networks()[0].retiring, deadline_s=60, what=said)
+    entry = lab.store().get(network_key("default"))
+    assert entry is not None
     for host in lab.hosts:
-        host.wait_applied(revision)
+        host.wait_applied(entry.mod_revision)
 
 
 def device_in_use(host: LabHost) -> bool:
