@@ -32,3 +32,24 @@ def test_without_a_mesh_there_is_no_session_to_fall_back_to() -> None:
     no_mesh = resource("BGPConfiguration", "default", nodeToNodeMeshEnabled=False)
     made = planned(WRONG, no_mesh, own="h2")
     assert (names(made), told(made)) == ([], [SAID])
+
+
+def test_a_host_that_has_a_session_with_nobody_is_told() -> None:
+    """Without a mesh somebody has to say who peers with whom; else hosts are alone, in silence."""
+    no_mesh = resource("BGPConfiguration", "default", nodeToNodeMeshEnabled=False)
+    assert told(planned(no_mesh)) == [
+        "bgp: this host has no IPv4 session: nodeToNodeMeshEnabled is false and no BGPPeer is for "
+        "it, so no other host reaches its containers"
+    ]
+    router = resource("BGPPeer", "tor", peerIP="192.168.26.254", asNumber=65000)
+    assert told(planned(no_mesh, router)) == []
+    assert told(planned(no_mesh, hosts=1)) == []
+
+
+def test_a_reflector_that_nobody_peers_with_is_told() -> None:
+    """It leaves the mesh by itself."""
+    reflector = resource("Node", "h1", bgp={"routeReflectorClusterID": "244.0.0.1"})
+    assert told(planned(reflector)) == [
+        "bgp: this host has no IPv4 session: as a route reflector it has left the mesh and no "
+        "BGPPeer is for it, so no other host reaches its containers"
+    ]

@@ -54,6 +54,7 @@ class Table:
             found += with_routers
         self._say_misnamed()
         self._say_without_underlay()
+        self._say_alone(found)
         return tuple(found)
 
     def _with_hosts(self, family: Family) -> Iterator[Session]:
@@ -240,6 +241,24 @@ class Table:
                     f"{peer.address} from",
                     "give it one, or let the peer be for other hosts (nodeSelector)",
                 )
+
+    def _say_alone(self, found: list[Session]) -> None:
+        """Say where no session is asked for. One that was left out has been said already."""
+        served = {session.neighbour.version for session in found}
+        why, hint = "no other host is in the mesh", "write a BGPPeer for this host"
+        if self.own.cluster_id is not None:
+            why = "as a route reflector it has left the mesh"
+        elif not self.own.mesh:
+            why = "nodeToNodeMeshEnabled is false"
+            hint += ", or set it to true in BGPConfiguration(default)"
+        for family, others in self.others.items():
+            alone = family not in served and any(o.host.id != self.own.host.id for o in others)
+            if alone and not self.problems:
+                text = (
+                    f"this host has no IPv{family} session: {why} and no BGPPeer is for it, so no "
+                    "other host reaches its containers"
+                )
+                self.problems.append(Problem("warning", "bgp", text, hint))
 
     def _say(self, peer: BgpPeer, text: str, hint: str, severity: str = "error") -> None:
         self.problems.append(Problem(severity, subject(peer), text, hint))
