@@ -69,7 +69,7 @@ def test_always_means_that_a_neighbour_is_reached_by_tunnel_too(options):
     ("options", "field", "hint"),
     [
         ({"mode": "crosssubnet"}, "backend.mode", "CrossSubnet"),
-        ({"mode": "Never"}, "backend.mode", "host-gw"),
+        ({"mode": "Never"}, "backend.mode", "bgp or host-gw"),
         ({"mode": "Always", "crossSubnet": True}, "backend.crossSubnet", "leave one"),
         ({"mode": "CrossSubnet", "crossSubnet": False}, "backend.crossSubnet", "leave one"),
         ({"crossSubnet": "maybe"}, "backend.crossSubnet", ""),

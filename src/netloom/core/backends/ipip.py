@@ -60,7 +60,7 @@ class Options:
         cross_subnet = fields.take_bool("crossSubnet", mode == "CrossSubnet")
         fields.done()
         if mode and mode not in MODES:
-            never = "without encapsulation, hosts are reached by backend host-gw"
+            never = "without encapsulation, hosts are reached by backend bgp or host-gw"
             raise InvalidConfig(
                 f"{where}.mode: {mode!r} is no mode of ipip",
                 field=f"{where}.mode",
