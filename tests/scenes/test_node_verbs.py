@@ -1,4 +1,4 @@
-"""``node run``, ``status``, ``checksystem``, ``diags`` on a lab's hosts, as calicoctl's users do."""
+"""``node run``, ``status``, ``checksystem``, ``diags`` on a lab's hosts, as calicoctl's users know."""
 
 from __future__ import annotations
 
