@@ -1,4 +1,4 @@
-"""``node run``, ``status``, ``checksystem``, ``diags`` on a lab's hosts, as calicoctl's users know."""
+"""``node run``, ``status``, ``checksystem``, ``diags`` on hosts of a lab, as calicoctl has them."""
 
 from __future__ import annotations
 
