@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from netloom.core.desired import Desired
+from netloom.core.peers import awaited
 from netloom.core.underlay import verdicts
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Host
@@ -90,6 +91,7 @@ def peer_statuses(
     for (peer, network), path in sorted((desired.paths if desired else {}).items()):
         if path:
             paths.setdefault(peer, {})[network] = path
+    waiting = awaited(desired.ways) if desired else frozenset()
     troubles = {p.subject: p.text for p in (desired.problems if desired else ())}
     statuses = []
     for host in sorted(cluster.hosts.values(), key=lambda h: h.name):
@@ -97,6 +99,8 @@ def peer_statuses(
             continue
         ways, held = paths.get(host.id, {}), tuple(sorted(blocks.get(host.id, ())))
         unknown = "no way there is known" if held and not ways else ""
+        if held and ways and host.id in waiting:
+            unknown = "waiting"  # the path tells for what
         trouble = troubles.get(f"peer {host.name}", unknown)
         path = "; ".join(dict.fromkeys(ways.values()))
         statuses.append(PeerStatus(host.id, host.name, _addresses(host), held, path, trouble, ways))

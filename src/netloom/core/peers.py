@@ -29,7 +29,8 @@ class Way:
     """How one confirmed block of another host is reached; never changed once it is made.
 
     ``stands`` is False while the block's network does not stand here, or its holder has no record:
-    then there is nothing else to say. The rest is as in ``Reach``.
+    then there is nothing else to say. ``leads`` is False while what leads there is yet to come: a
+    routing daemon has to hear of it. The rest is as in ``Reach``.
     """
 
     host: Host | None
@@ -39,6 +40,7 @@ class Way:
     path: str = ""
     problem: Problem | None = None
     late: bool = False
+    leads: bool = True
 
 
 _Ways = Mapping[str, tuple[Way, ...]]
@@ -221,6 +223,15 @@ def joined_paths(ways: _Ways) -> dict[tuple[str, str], str]:
     return paths
 
 
+def awaited(ways: _Ways) -> frozenset[str]:
+    """Return the ids of the hosts to a block of which nothing leads yet, though it is to."""
+    return frozenset(
+        host_id
+        for host_id, several in ways.items()
+        if any(way.stands and not way.leads and not way.problem for way in several)
+    )
+
+
 def _joined(*paths: str) -> str:
     """Join the ways to several blocks of one peer, each once, whatever their order."""
     return ", ".join(sorted({way for path in paths for way in path.split(", ") if way}))
@@ -231,7 +242,8 @@ def _way(host: Host | None, block: Block, backend: Prepared | None) -> Way:
         return Way(host, block)
     reach = backend.reach(host, block)
     objects = tuple(reach.objects.values())
-    return Way(host, block, True, objects, reach.path, reach.problem, reach.late)
+    leads = bool(objects) or reach.stands
+    return Way(host, block, True, objects, reach.path, reach.problem, reach.late, leads)
 
 
 def _place(way: Way) -> tuple[str, int, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.views import block, facts, host, network, view
+from tests.unit.views import block, facts, host, ip, net, network, view
 
 from netloom.agent.report import peer_statuses
 from netloom.core.desired import desired
@@ -45,3 +45,13 @@ def test_a_peer_is_not_well_while_no_way_there_is_known() -> None:
 def test_a_peer_without_blocks_needs_no_way() -> None:
     seen = view([BLUE], PEERS, BLOCKS[:1], own=facts("192.168.31.62/24"))
     assert peer_of(seen).problem == ""
+
+
+def test_a_peer_whose_route_a_daemon_has_yet_to_hear_of_is_waited_for() -> None:
+    grey = network("grey", "10.98.0.0/16", backend="bgp", attachment="routed")
+    blocks = [block("10.98.1.0/26", "h1", "grey"), block("10.98.2.0/26", "h2", "grey")]
+    own = facts("192.168.31.62/24")
+    peer = peer_of(view([grey], PEERS, blocks, own=own))
+    assert (peer.problem, peer.path) == ("waiting", "bgp, no route from 192.168.31.63 yet")
+    learned = facts("192.168.31.62/24", learned={net("10.98.2.0/26"): ip("192.168.31.63")})
+    assert peer_of(view([grey], PEERS, blocks, own=learned)).problem == ""
