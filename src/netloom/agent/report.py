@@ -13,8 +13,12 @@ from netloom.core.peers import awaited
 from netloom.core.underlay import verdicts
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Host
+from netloom.model.network import Choice
 from netloom.model.status import KernelStatus, NetworkStatus, PeerStatus, StoreStatus
 from netloom.model.view import Cluster, HostFacts, Problem
+
+#: A longer cell makes a table that nobody reads.
+_LONGEST = 60
 
 
 def iso(seconds: float) -> str:
@@ -72,9 +76,14 @@ def network_statuses(
         network = standing.network
         mtu = standing.backend.mtu_bytes
         types = (network.backend.type, network.attachment.type)
-        retiring = tuple(choice.label for choice in network.retiring)
+        retiring = tuple(_brief(choice) for choice in network.retiring)
         statuses.append(NetworkStatus(name, *types, mtu, blocks, retiring))
     return tuple(statuses)
+
+
+def _brief(choice: Choice) -> str:
+    """Return a backend for a table's cell: with its options while they are short."""
+    return choice.label if len(choice.label) <= _LONGEST else choice.type
 
 
 def peer_statuses(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.unit.views import block, facts, host, ip, net, network, view
 
-from netloom.agent.report import peer_statuses
+from netloom.agent.report import network_statuses, peer_statuses
 from netloom.core.desired import desired
+from netloom.model.network import Choice
 from netloom.model.status import PeerStatus
 from netloom.model.view import HostFacts, View
 
@@ -55,3 +58,12 @@ def test_a_peer_whose_route_a_daemon_has_yet_to_hear_of_is_waited_for() -> None:
     assert (peer.problem, peer.path) == ("waiting", "bgp, no route from 192.168.31.63 yet")
     learned = facts("192.168.31.62/24", learned={net("10.98.2.0/26"): ip("192.168.31.63")})
     assert peer_of(view([grey], PEERS, blocks, own=learned)).problem == ""
+
+
+def test_a_backend_with_long_options_is_called_by_its_type() -> None:
+    pools = {"10.98.0.0/17": {"type": "vxlan", "vni": 7, "port": 4789, "device": "vxlan.seven"}}
+    old = Choice("per-pool", {"default": {"type": "bgp"}, "pools": pools})
+    moving = replace(network("grey", "10.98.0.0/16", attachment="routed"), retiring=(old,))
+    found = desired(view([moving], own=facts("192.168.31.62/24")))
+    (status,) = network_statuses(found, ())
+    assert status.retiring == ("per-pool",)
