@@ -151,7 +151,8 @@ def test_containers_talk_whatever_the_flags_choose(lab_names, flags) -> None:
     with Lab.open(name) as lab:
         one, two = (host.run("a") for host in lab.hosts)
         lab.settle()
-        assert one.pings(two.address)
+        # The preset calico routes by BGP: a route is there when the other host has told of it.
+        wait_until(lambda: one.pings(two.address), deadline_s=20, what="an answer")
         assert two.pings(one.address)
 
 
