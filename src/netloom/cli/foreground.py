@@ -41,12 +41,15 @@ _HEAD_START_LOOK_S = 0.01
 #: For so long a thread keeps Python to itself while another wants it. At the usual 5 ms a turn that
 #: waited for the kernel would wait for the upkeep's thread as well, at each of its system calls.
 _SWITCH_S = 0.0005
+#: Of glibc's malloc.h.
+_M_ARENA_MAX = -8
 
 
 def run(settings: Settings) -> None:
     """Run the agent until SIGTERM or SIGINT. Raises what its start raises."""
     check_url(settings.datastore)  # a store that is away is waited for, this for nothing
     gc.disable()  # until _settle
+    _use_one_heap()
     sys.setswitchinterval(_SWITCH_S)
     from netloom.agent.agent import Agent
     from netloom.agent.logs import configure
@@ -63,6 +66,15 @@ def run(settings: Settings) -> None:
     with Agent(_agent_settings(settings)) as running:
         _give_head_start(running, stop)
         _serve(running, settings, stop)
+
+
+def _use_one_heap() -> None:
+    """Let all threads share one heap: each of its own keeps what the others could use.
+
+    Python's threads take turns anyway. To be called before there are threads; see mallopt(3).
+    """
+    with suppress(AttributeError):  # a C library without it
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _agent_settings(settings: Settings) -> AgentSettings:

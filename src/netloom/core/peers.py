@@ -117,7 +117,7 @@ class Peers:
         if touched and self._disputed:
             self._settle()
         if len(touched) > _MANY:
-            self.state = self.state.copy()  # one that grew has room for as much again
+            self.state = dict(self.state)  # one that grew has room for as much again; a copy, too
         self._touched, self._gone, self._come = set(), {}, {}
 
     @property

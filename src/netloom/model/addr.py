@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+import sys
 from functools import lru_cache
 from typing import Literal
 
@@ -90,7 +91,7 @@ def parse_mac(text: object, field: str) -> str:
             value=text,
             hint="the first byte must be even",
         )
-    return mac
+    return sys.intern(mac)  # a lease has it, and the record of its host
 
 
 def derived_mac(*parts: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def _network_and_cidr(rest: str) -> tuple[str, IPNetwork]:
     cidr = keys.parse_cidr_segment(segment)
     if keys.cidr_segment(cidr) != segment:
         raise InvalidConfig(f"{segment!r} is not how {cidr} is written in a key")
-    return network, cidr
+    return sys.intern(network), cidr
 
 
 def _kind_and_name(rest: str) -> tuple[str, str, str]:

@@ -667,3 +667,20 @@ def test_a_format_that_cannot_be_is_refused_by_field(form: dict[str, object], fi
     with pytest.raises(InvalidConfig) as caught:
         Format(**form)  # type: ignore[arg-type]
     assert caught.value.field == field
+
+
+def test_a_listing_at_which_no_watch_began_in_time_is_let_go_but_not_the_agents(world: World):
+    world.put("config", CONFIG)
+    store = FlannelStore(SqliteStore(str(world.path)), Format(PREFIX), recent_s=0)
+    world.stores.append(store)
+    lease = store.grant(30)
+    agents, others = store.list(keys.CLUSTER), store.list(keys.HOSTS)
+    assert store.keep_alive(lease)
+    late = store.watch(keys.HOSTS, others.revision).next(0)
+    assert late is not None
+    assert late.compacted
+    begun = store.watch(keys.CLUSTER, agents.revision)
+    world.put("subnets/10.244.7.0-24", theirs("192.168.31.7"), ttl_s=60)
+    batch = begun.next(5)
+    assert batch is not None
+    assert not batch.compacted

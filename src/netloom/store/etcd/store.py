@@ -84,6 +84,23 @@ class EtcdStore:
             "etcd is compacted or replaced faster than it can be listed", hint="try again"
         )
 
+    def newer(self, prefix: str, revision: int) -> tuple[Listing, int] | None:
+        """Return the entries below ``prefix`` that changed after ``revision``, and how many it has.
+
+        ``revision`` is that of the last listing. What was deleted shows in the number alone. None
+        where there is too much to tell, or the store is another one than was listed: list again.
+        """
+        check_key(prefix)
+        epoch = self._listed.get(prefix, FIRST_EPOCH)
+        if self._identity.settle() != epoch:
+            return None
+        request = {**self._keys.below(prefix), "limit": PAGE, "min_mod_revision": str(revision + 1)}
+        answer = self._ask("/v3/kv/range", request)
+        if self._identity.settle() != epoch or answer.data.get("more"):
+            return None
+        entries = tuple(self._keys.entry(kv) for kv in answer.data.get("kvs", ()))
+        return Listing(answer.revision, entries), int(answer.data.get("count", 0))
+
     def commit(self, transaction: Transaction) -> Committed:
         """Try the transaction; once it returns, a majority of the members has it on disk."""
         for operation in transaction.operations:

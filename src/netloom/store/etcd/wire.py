@@ -42,11 +42,12 @@ class Keyspace:
         A key that is not UTF-8 is no key of ours, yet may stand below our prefix: it is shown
         with backslashes.
         """
+        created, changed = int(kv.get("create_revision", 0)), int(kv.get("mod_revision", 0))
         return Entry(
             self._text(kv),
             base64.b64decode(kv.get("value", "")),
-            int(kv.get("create_revision", 0)),
-            int(kv.get("mod_revision", 0)),
+            created,
+            created if changed == created else changed,  # one number, not two that are equal
             int(kv.get("lease", 0)),
         )
 

@@ -9,8 +9,10 @@ this host. See ``layout`` for what stands where.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 from netloom.model import keys
 from netloom.model.datastore import (
@@ -31,6 +33,19 @@ from netloom.store.flannel.picture import Picture
 from netloom.store.flannel.records import guests_blocks
 from netloom.store.flannel.watch import FlannelWatch, RenamedWatch, StaleWatch
 
+#: For so long after a listing a watch may begin at it; who comes later lists again. The agent's
+#: own look waits for its watch however long it takes.
+RECENT_S = 10.0
+
+
+@runtime_checkable
+class TellsNews(Protocol):
+    """A store that can say what is newer than a listing (``EtcdStore.newer``)."""
+
+    def newer(self, prefix: str, revision: int) -> tuple[Listing, int] | None:
+        """Return the entries below ``prefix`` changed since, and how many there are in all."""
+        ...
+
 
 class FlannelStore:
     """A store whose ``cluster/`` is flannel's layout below ``form.prefix`` of ``store``.
@@ -38,14 +53,19 @@ class FlannelStore:
     It owns ``store`` and closes it.
     """
 
-    def __init__(self, store: Store, form: Format | None = None) -> None:
+    def __init__(
+        self, store: Store, form: Format | None = None, *, recent_s: float = RECENT_S
+    ) -> None:
         self._store = store
         self._form = form or Format()
         self._holding = Holding(store, self._form)
         self._alive_lease = 0
-        #: What the last listing showed, and of recent ones what a watch may begin at.
-        self._shown = Picture(self._form, ())
+        #: What the last look showed, and its revision: 0 where the next has to list all keys, since
+        #: what was shown may not be what stands.
+        self._shown, self._revision = Picture(self._form, ()), 0
+        #: Of recent listings what a watch may begin at.
         self._recent: dict[str, tuple[int, Picture]] = {}
+        self._recent_s, self._listed_s = recent_s, 0.0
         #: Held by who looks at ``_shown``.
         self._lock = threading.RLock()
 
@@ -74,6 +94,8 @@ class FlannelStore:
         """Return all entries whose key starts with ``prefix``, and the revision they stood at."""
         if prefix.startswith(keys.CLUSTER):
             with self._lock:
+                if prefix == keys.CLUSTER:
+                    self._revision = 0  # the agent's own look is what all the others lean on
                 revision, picture = self._picture()
                 found = [entry for key, entry in picture.records.items() if key.startswith(prefix)]
                 self._remember(prefix, revision, picture)
@@ -95,10 +117,14 @@ class FlannelStore:
             try:
                 raw = translation.translate(transaction)
             except Lost:
+                self._revision = 0
                 return Committed(False, revision)
         for segment in translation.given_back:
             self._holding.forget(segment)
         committed = self._store.commit(raw)
+        if not committed.succeeded:
+            with self._lock:
+                self._revision = 0
         if committed.succeeded and self._holding.host_id and self._writes_own_host(transaction):
             self._tend()
         return committed
@@ -122,6 +148,7 @@ class FlannelStore:
     def keep_alive(self, lease: int) -> bool:
         """Start the lease's time anew; that of the agent's liveness keeps our leases too."""
         alive = self._store.keep_alive(lease)
+        self._forget_listings()
         if alive and lease == self._alive_lease:
             self._holding.renew()
             if self._holding.due:
@@ -150,24 +177,49 @@ class FlannelStore:
         self._store.close()
 
     def _picture(self) -> tuple[int, Picture]:
-        """List all raw keys; own leases that are gone are put back first.
+        """Look at all raw keys; own leases that are gone are put back first.
 
         The caller holds the lock for as long as it looks at the picture.
         """
-        listing = self._store.list(self._form.root)
-        self._shown.become(listing.entries)
+        self._look()
         put_back = [self._holding.put_back(each) for each in self._holding.missing(self._shown)]
         if any(put_back):
-            listing = self._store.list(self._form.root)
-            self._shown.become(listing.entries)
+            self._look()
         self._holding.note(self._shown)
-        return listing.revision, self._shown
+        return self._revision, self._shown
+
+    def _look(self) -> None:
+        """Bring the picture to what stands: where the store can say what is new, by that alone."""
+        newer = None
+        if self._revision and isinstance(self._store, TellsNews):
+            newer = self._store.newer(self._form.root, self._revision)
+        if newer is not None and self._shown.learn(*newer):
+            self._revision = newer[0].revision
+            return
+        listing = self._store.list(self._form.root)
+        self._shown.become(listing.entries)
+        self._revision = listing.revision
 
     def _remember(self, prefix: str, revision: int, picture: Picture) -> None:
         """Keep what a watch below ``prefix`` begins with; of the agent's own look, the last too."""
         agents = self._recent.get(keys.CLUSTER)
         self._recent = {keys.CLUSTER: agents} if agents else {}
         self._recent[prefix] = (revision, picture.copy())
+        self._listed_s = time.monotonic()
+
+    def _forget_listings(self) -> None:
+        """Let go of what nobody began to watch at in time: of thousands of leases it is much.
+
+        Another time will do where somebody is looking: no lease may wait for that.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if time.monotonic() - self._listed_s > self._recent_s:
+                agents = self._recent.get(keys.CLUSTER)
+                self._recent = {keys.CLUSTER: agents} if agents else {}
+        finally:
+            self._lock.release()
 
     def _tend(self) -> None:
         with self._lock:

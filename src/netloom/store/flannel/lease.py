@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,8 +76,12 @@ class Lease:
         other = _address(second, 6, f"{dot}PublicIPv6") if second else None
         assert isinstance(address, ipaddress.IPv4Address)
         assert other is None or isinstance(other, ipaddress.IPv6Address)
-        kind = take(known, "BackendType", str, "", dot).lower()
-        return cls(address, other, kind, known.get("BackendData"), known.get("BackendV6Data"))
+        kind = sys.intern(take(known, "BackendType", str, "", dot).lower())  # all have the same
+        data, data6 = known.get("BackendData"), known.get("BackendV6Data")
+        for each in (data, data6):
+            if isinstance(each, dict) and isinstance(mac := each.get("VtepMAC"), str):
+                each["VtepMAC"] = sys.intern(mac)  # the host's record has it, too
+        return cls(address, other, kind, data, data6)
 
     def render(self) -> bytes:
         """Return the bytes that flannel's encoder would write."""

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from netloom.model import keys
 from netloom.model.addr import IPNetwork
-from netloom.model.datastore import Entry
+from netloom.model.datastore import Entry, Listing
 from netloom.model.errors import InvalidConfig
 from netloom.model.host import Host
 from netloom.model.network import Network
@@ -44,7 +44,8 @@ class Picture:
         self.records: dict[str, Entry] = {}
         self._told = Told()
         self.held: dict[str, Held] = {}
-        self._made: dict[str, tuple[str, ...]] = {}
+        #: The keys of the records that each unit made; the one itself where it is one.
+        self._made: dict[str, str | tuple[str, ...]] = {}
         self._by_address, self._by_host = Index(), Index()
         self._noted: dict[str, str] = {}
         #: The address that a guest's lease had before it could not be read any more, by segment,
@@ -87,6 +88,18 @@ class Picture:
         fresh = [(key, entry) for key, entry in now.items() if self.raw.get(key) != entry]
         if gone or fresh:
             self.apply([*gone, *fresh])
+
+    def learn(self, news: Listing, count: int) -> bool:
+        """Take in what is new since all raw keys were listed; ``count`` is how many there are now.
+
+        False, and nothing is taken in, where that is not all: some of them are gone.
+        """
+        fresh = [(each.key, each) for each in news.entries if self.raw.get(each.key) != each]
+        if len(self.raw) + sum(key not in self.raw for key, _ in fresh) != count:
+            return False
+        if fresh:
+            self.apply(fresh)
+        return True
 
     def apply(self, changes: Iterable[tuple[str, Entry | None]]) -> set[str]:
         """Take in raw changes; return our keys whose record is another than before, or gone."""
@@ -165,9 +178,12 @@ class Picture:
             entries = self._make_guest(name)
         else:
             entries = self._make_network() if kind == "config" else self._make_record(name)
-        before = {key: self.records.pop(key, None) for key in self._made.pop(unit, ())}
+        made = self._made.pop(unit, ())
+        made = (made,) if isinstance(made, str) else made
+        before = {key: self.records.pop(key, None) for key in made}
         if entries:
-            self._made[unit] = tuple(entry.key for entry in entries)
+            several = tuple(entry.key for entry in entries)
+            self._made[unit] = several if len(several) > 1 else several[0]
         changed = set()
         for entry in entries:
             same = before.pop(entry.key, None)
