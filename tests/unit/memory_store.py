@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import uuid
+from collections.abc import Iterable
 
 from netloom.model.datastore import (
     Committed,
@@ -22,12 +23,19 @@ class MemoryStore:
     """Keys, revisions and transactions as ``model/datastore.py`` promises; no watches or leases."""
 
     settled = True
+    shared = False
 
     def __init__(self) -> None:
         self.store_id = uuid.uuid4().hex
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._revision = 0
+
+    def recall(self, entries: Iterable[Entry]) -> None:
+        pass
+
+    def take_incidents(self) -> tuple[str, ...]:
+        return ()
 
     def get(self, key: str) -> Entry | None:
         with self._lock:
@@ -114,6 +122,16 @@ class FaultyStore:
     @property
     def settled(self) -> bool:
         return self._inner.settled
+
+    @property
+    def shared(self) -> bool:
+        return self._inner.shared
+
+    def recall(self, entries: Iterable[Entry]) -> None:
+        self._inner.recall(entries)
+
+    def take_incidents(self) -> tuple[str, ...]:
+        return self._inner.take_incidents()
 
     def _fails(self) -> bool:
         if next(self._calls) == self._fails_at:

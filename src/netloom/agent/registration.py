@@ -27,7 +27,6 @@ from netloom.model.network import Network
 from netloom.model.view import Cluster, HostFacts, Problem
 from netloom.reconcile import claims
 from netloom.reconcile.claim_refusals import FormerSize
-from netloom.store.flannel.adapter import FlannelStore
 
 _log = logging.getLogger(__name__)
 ALIVE_TTL_S = 30.0
@@ -80,9 +79,8 @@ class Registration:
             problems += self._register(store, cluster, facts, applied)
             problems += self._claim(store, cluster, remembered)
             end_moves(store, cluster)
-        if isinstance(store, FlannelStore):
-            for incident in store.take_incidents():
-                self._note(incident)
+        for incident in store.take_incidents():
+            self._note(incident)
         self.problems = (*problems, *self._recent())
 
     def record(
@@ -171,8 +169,8 @@ class Registration:
     def _register(
         self, store: Store, cluster: Cluster, facts: HostFacts, applied: Desired | None
     ) -> list[Problem]:
-        # In flannel's layout a record outlives its agent's lease, which flannel's daemon may take.
-        unpacking = frozenset() if isinstance(store, FlannelStore) else self._unpacking()
+        # In a shared layout a record outlives its agent's lease, which another's daemon may take.
+        unpacking = frozenset() if store.shared else self._unpacking()
         wanted = self.record(cluster, facts, applied, unpacking)
         self._own.look(cluster, wanted)
         key = host_key(self.host_id)
@@ -208,7 +206,7 @@ class Registration:
                 {b.cidr for b in own if block_key(network.name, b.cidr) in cluster.standing},
                 tuple(block.cidr for block in remembered if block.network == network.name),
                 labels,
-                resized=not isinstance(store, FlannelStore),  # flannel knows one block per host
+                resized=not store.shared,
             )
             try:
                 got = claims.hold_blocks(store, network, self.host_id, held)

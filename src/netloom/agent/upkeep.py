@@ -21,7 +21,6 @@ from netloom.agent.watcher import StoreWatcher
 from netloom.core.moving import in_kernel
 from netloom.model.datastore import Store
 from netloom.model.errors import NetloomError, Unavailable
-from netloom.store.flannel.adapter import FlannelStore
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 1.0
@@ -93,7 +92,7 @@ class Upkeep:
         self._registration.sync(store, cluster, facts, remembered, applied)
         held = {name: self._outlook.own_blocks(name) for name in cluster.networks}
         self._book.remember_blocks(block for own in held.values() for block in own)
-        if not isinstance(store, FlannelStore):  # flannel knows one block per host
+        if not store.shared:
             empty = [drained(cluster.networks[name], own, facts) for name, own in held.items()]
             give_back(store, self._book, itertools.chain(*empty))
         self._show(store, (self._book.version, cluster.store_id, not cluster.standing))

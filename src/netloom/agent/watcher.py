@@ -20,7 +20,6 @@ from netloom.model.errors import NetloomError, Unavailable
 from netloom.model.keys import CLUSTER
 from netloom.model.view import Cluster
 from netloom.reconcile.cluster import fold, from_listing, unreadable
-from netloom.store.flannel.adapter import FlannelStore
 from netloom.store.whole_file import write_whole
 
 _log = logging.getLogger(__name__)
@@ -117,8 +116,7 @@ class StoreWatcher:
             self.load_cache()
         if self.store is None:
             store = self._opened()
-            if isinstance(store, FlannelStore):
-                store.recall(self._entries.values())
+            store.recall(self._entries.values())
             self.store = store
         store = self.store
         listing = store.list(CLUSTER)

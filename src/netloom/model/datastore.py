@@ -11,7 +11,7 @@ that cannot be reached raises ``Unavailable``; nothing else means "away".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -136,6 +136,23 @@ class Store(Protocol):
         False for a few seconds, in a store that was restored from an older copy; True otherwise.
         Raises Unavailable.
         """
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Tell whether programs of others keep their records here as well, by their own rules.
+
+        There a host has one block of a network, and what its record says may be taken for the word
+        of another's daemon. Our own layout is for our agents alone.
+        """
+        ...
+
+    def recall(self, entries: Iterable[Entry]) -> None:
+        """Learn from the entries of an earlier run what can no longer be read; else do nothing."""
+        ...
+
+    def take_incidents(self) -> tuple[str, ...]:
+        """Return what happened to this host's records since the last call, in sentences."""
         ...
 
     def get(self, key: str) -> Entry | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from netloom.model.datastore import Committed, Delete, Entry, Listing, Put, Transaction, Watch
@@ -69,6 +69,18 @@ class SqliteStore:
     def settled(self) -> bool:
         """Tell that whoever held something here may be asked: nobody can tell an older copy."""
         return True
+
+    @property
+    def shared(self) -> bool:
+        """Tell that our own layout is for our agents alone."""
+        return False
+
+    def recall(self, entries: Iterable[Entry]) -> None:
+        """Do nothing: what is here can be read again."""
+
+    def take_incidents(self) -> tuple[str, ...]:
+        """Return nothing: no record here is put back behind its writer's back."""
+        return ()
 
     @property
     def connections(self) -> Connections:

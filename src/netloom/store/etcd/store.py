@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 from netloom.model.datastore import Committed, Entry, Listing, Transaction, Watch
@@ -52,6 +53,18 @@ class EtcdStore:
     def settled(self) -> bool:
         """Tell whether those who wrote before the store went back in time had time to return."""
         return self._identity.settled
+
+    @property
+    def shared(self) -> bool:
+        """Tell that our own layout is for our agents alone."""
+        return False
+
+    def recall(self, entries: Iterable[Entry]) -> None:
+        """Do nothing: what is here can be read again."""
+
+    def take_incidents(self) -> tuple[str, ...]:
+        """Return nothing: no record here is put back behind its writer's back."""
+        return ()
 
     def get(self, key: str) -> Entry | None:
         """Return the newest entry of ``key``, or None."""

@@ -79,6 +79,11 @@ class FlannelStore:
         """Tell whether those who wrote before the store went back in time had time to return."""
         return self._store.settled
 
+    @property
+    def shared(self) -> bool:
+        """Tell that flannel's daemons keep their leases here."""
+        return True
+
     def get(self, key: str) -> Entry | None:
         """Return the newest entry of ``key``, or None."""
         if key.startswith(keys.CLUSTER) and not key.startswith(keys.RESERVATIONS):
