@@ -267,7 +267,7 @@ def _route_by_daemon(view: View, draft: _Draft, memory: Memory) -> set[IPNetwork
         bird = memory.routing.bird
         draft.state[bird.key] = bird
         draft.problems += memory.routing.problems
-        claimed |= daemon.blocks(view, ranges)
+        claimed |= memory.routing.blocks
     return claimed
 
 

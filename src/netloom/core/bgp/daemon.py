@@ -38,22 +38,22 @@ def depends_on(view: View) -> tuple[object, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """The daemon with its configuration, and what the store asks for that cannot be."""
+    """The daemon with its configuration, and what the store asks for that cannot be.
+
+    ``blocks`` are those that it may write a route for, own ones and others'.
+    """
 
     bird: Bird
     problems: tuple[Problem, ...]
+    blocks: frozenset[IPNetwork]
 
 
 def routing(view: View, ranges: Ranges) -> Routing:
     """Return the daemon of this host. Raises InvalidConfig."""
     made = plan(view, ranges)
-    return Routing(Bird(render(made)), made.problems)
-
-
-def blocks(view: View, ranges: Ranges) -> set[IPNetwork]:
-    """Return the blocks that the daemon may write a route for, own ones and others'."""
-    return {
+    blocks = frozenset(
         block.cidr
         for block in view.cluster.blocks.values()
         if any(covers(pool, block.cidr) for pool in ranges.get(block.network, ()))
-    }
+    )
+    return Routing(Bird(render(made)), made.problems, blocks)
