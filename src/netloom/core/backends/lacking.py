@@ -17,11 +17,16 @@ def own_addresses(side: Side, backend: str, families: Collection[int]) -> tuple[
             "error",
             f"network {side.network.name}",
             f"this host has no IPv{family} underlay address, which backend {backend} needs",
-            f"give it one, or remove the IPv{family} pool, or use backend vxlan",
+            f"give it one, {_without(side, family)}or use backend vxlan",
         )
         for family in families
         if family not in side.facts.underlay
     )
+
+
+def _without(side: Side, family: int) -> str:
+    """Name the pool that could go: a network needs one that stays."""
+    return f"or remove the IPv{family} pool, " if len(side.network.families) > 1 else ""
 
 
 def peers_address(network: str, backend: str, peer: Host, family: Family) -> Problem:

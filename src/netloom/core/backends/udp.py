@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from netloom.core.backends.contract import Reach, Side
+from netloom.core.backends.lacking import own_addresses, peers_address
 from netloom.core.backends.tunnel_end import kept_back, tunnel_ends
 from netloom.model.addr import Family, IPAddress, IPNetwork
 from netloom.model.fields import Fields
@@ -86,7 +87,7 @@ class PreparedUdp:
         if block.cidr.version != 4 or not self.objects:
             return Reach()  # said once, in ``problems``, and not for each peer
         if remote is None:
-            return Reach(problem=_no_address(self.network, peer))
+            return Reach(problem=peers_address(self.network, "udp", peer, 4))
         device, port = self.options.device, self.options.port
         unpacks = UNPACKS in peer.serves.get(self.network, ()) and self._is_near(remote)
         entry = UdpPeer(device, block.cidr, remote, port, unpacks)
@@ -145,7 +146,7 @@ class UdpBackend:
             options,
             pools,
             mtu_bytes,
-            tuple(_problems(side)),
+            own_addresses(side, self.name, (4,)),
             state_of(*objects),
             tuple(ends),
             *_segment(side, options),
@@ -185,23 +186,3 @@ def _on_device(
         yield Address(device, interface, prefix_route=False)
     if all(block.cidr != pool.cidr for block in own):  # else the whole pool is here
         yield Route(pool.cidr, device)
-
-
-def _problems(side: Side) -> Iterable[Problem]:
-    subject = f"network {side.network.name}"
-    if 4 not in side.facts.underlay:
-        yield Problem(
-            "error",
-            subject,
-            "this host has no IPv4 underlay address, which backend udp needs",
-            "give it one, or use backend vxlan",
-        )
-
-
-def _no_address(network: str, peer: Host) -> Problem:
-    return Problem(
-        "error",
-        f"peer {peer.name}",
-        f"network {network}: {peer.name} has no IPv4 underlay address, which backend udp needs",
-        f"give {peer.name} an IPv4 address, or use backend vxlan",
-    )
