@@ -10,8 +10,8 @@ import click
 
 from netloom.cli.client import Client
 from netloom.cli.node_run import run
-from netloom.cli.options import with_settings
-from netloom.cli.render import OUTPUTS, boxed, emit
+from netloom.cli.options import output_option, with_settings
+from netloom.cli.render import boxed, emit
 from netloom.cli.settings import Settings
 from netloom.model.errors import NotPermitted, Unavailable
 
@@ -35,14 +35,7 @@ node.add_command(run)
 
 
 @node.command(epilog="Example: netloom node status")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(OUTPUTS),
-    default="table",
-    show_default=True,
-    help="The form in which facts are printed.",
-)
+@output_option
 @with_settings("socket")
 def status(output: str, settings: Settings) -> None:
     """Show whether the agent runs, and its BGP sessions.

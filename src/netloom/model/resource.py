@@ -132,6 +132,17 @@ def _name(kind: str, text: object, where: str) -> str:
     return parse_resource_name(text, where)
 
 
+def check_text(value: object, where: str) -> None:
+    """Refuse a label's value that YAML did not read as a text. Raises InvalidConfig."""
+    if not isinstance(value, str):
+        raise InvalidConfig(
+            f"{where}: {value!r} is not a text",
+            field=where,
+            value=value,
+            hint=f'put it in quotes: "{value}"',
+        )
+
+
 def _namespace(meta: Fields) -> str:
     text = meta.take("namespace")
     return parse_resource_name(text, meta.path("namespace")) if text else ""
@@ -148,11 +159,5 @@ def _texts(meta: Fields, name: str) -> Mapping[str, str]:
                 value=key,
                 hint="use letters, digits, '_', '.', '-' and '/'",
             )
-        if not isinstance(value, str):
-            raise InvalidConfig(
-                f"{where}: {value!r} is not a text",
-                field=where,
-                value=value,
-                hint=f'put it in quotes: "{value}"',
-            )
+        check_text(value, where)
     return MappingProxyType({str(key): str(value) for key, value in texts.items()})

@@ -14,6 +14,7 @@ from typing import Any
 from netloom.core.resources.values import (
     BGP_PORT,
     both,
+    check_scope,
     parse_community,
     take_address,
     take_address_and_port,
@@ -104,14 +105,7 @@ class NodeBgp:
 
 def parse_configuration(resource: Resource) -> BgpConfiguration:
     """Read a BGPConfiguration. Raises InvalidConfig."""
-    if resource.name != "default" and not resource.name.startswith("node."):
-        raise InvalidConfig(
-            f"metadata.name: {resource.name!r}: a BGPConfiguration is called 'default' or "
-            "'node.' and a host's name",
-            field="metadata.name",
-            value=resource.name,
-            hint="use default for all hosts",
-        )
+    check_scope(resource)
     fields = Fields(resource.spec, "spec")
     names = _community_names(fields)
     parsed = BgpConfiguration(

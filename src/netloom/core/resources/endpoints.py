@@ -9,7 +9,7 @@ from netloom.core.resources.values import take_text, take_word
 from netloom.model.addr import parse_address, parse_network
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
-from netloom.model.resource import Resource
+from netloom.model.resource import Resource, check_text
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 _ACTIONS = ("Allow", "Deny", "Log", "Pass")
@@ -54,14 +54,7 @@ def check_profile(resource: Resource) -> tuple[str, ...]:
     """Check ``{labelsToApply, ingress, egress}``; what they do comes with the choice ``policy``."""
     fields = Fields(resource.spec, "spec")
     for name, value in fields.take_map("labelsToApply").items():
-        where = f"{fields.path('labelsToApply')}.{name}"
-        if not isinstance(value, str):
-            raise InvalidConfig(
-                f"{where}: {value!r} is not a text",
-                field=where,
-                value=value,
-                hint=f'put it in quotes: "{value}"',
-            )
+        check_text(value, f"{fields.path('labelsToApply')}.{name}")
     for name in ("ingress", "egress"):
         for i, rule in enumerate(fields.take_list(name)):
             each = Fields(rule, fields.path(f"{name}[{i}]"))

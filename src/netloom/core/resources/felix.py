@@ -7,8 +7,7 @@ network's definition says: of two such places one would be wrong.
 
 from __future__ import annotations
 
-from netloom.core.resources.values import take_flag, take_number, take_word
-from netloom.model.errors import InvalidConfig
+from netloom.core.resources.values import check_scope, take_flag, take_number, take_word
 from netloom.model.fields import Fields
 from netloom.model.resource import Resource
 
@@ -51,14 +50,7 @@ _ELSEWHERE = {
 
 def check(resource: Resource) -> tuple[str, ...]:
     """Check a FelixConfiguration; return the settings that have no effect here."""
-    if resource.name != "default" and not resource.name.startswith("node."):
-        raise InvalidConfig(
-            f"metadata.name: {resource.name!r}: a FelixConfiguration is called 'default' or "
-            "'node.' and a host's name",
-            field="metadata.name",
-            value=resource.name,
-            hint="use default for all hosts",
-        )
+    check_scope(resource)
     fields = Fields(resource.spec, "spec")
     for name in _FLAGS:
         take_flag(fields, name)

@@ -10,6 +10,7 @@ import re
 from netloom.model.addr import IPAddress, parse_address
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
+from netloom.model.resource import Resource
 from netloom.model.secret import Secret
 from netloom.model.selector import Selector
 
@@ -207,3 +208,15 @@ def both(fields: Fields, one: str, other: str) -> InvalidConfig:
         field=fields.path(one),
         hint=f"leave out {one} or {other}",
     )
+
+
+def check_scope(resource: Resource) -> None:
+    """Refuse a name that says neither all hosts nor one of them. Raises InvalidConfig."""
+    if resource.name != "default" and not resource.name.startswith("node."):
+        raise InvalidConfig(
+            f"metadata.name: {resource.name!r}: a {resource.kind} is called 'default' or "
+            "'node.' and a host's name",
+            field="metadata.name",
+            value=resource.name,
+            hint="use default for all hosts",
+        )
