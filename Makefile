@@ -2,10 +2,13 @@
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-# Two workers: most tests wait for processes and for the kernel. A file stays with one worker, so
-# that its fixtures are made once.
-WORKERS ?= 2
-PARALLEL := -n $(WORKERS) --dist loadfile
+# More workers than the two cores of a small machine: most tests wait for processes and for the
+# kernel. A file stays with one worker, so that its fixtures are made once; which file comes when
+# says tests/conftest.py.
+WORKERS ?= 4
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# The tests' bytecode is kept, also where the environment says otherwise: each worker wants all of it.
+export PYTHONDONTWRITEBYTECODE :=
 CODE := src tests $(wildcard bench)
 
 .DEFAULT_GOAL := help

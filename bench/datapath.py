@@ -2,7 +2,13 @@
 
 Between two hosts of a lab there is no wire: a packet takes some 8 µs, and each cable and each
 forwarding more is a tenth of that. What these take by themselves is measured in the same run:
-containers wired by hand, without agent and firewall.
+containers wired by hand, without an agent, on hosts without a firewall and on such as masquerade.
+The latter do all that our hosts have to; and "host to host" is between hosts of ours, whose kernels
+track connections as well: between bare hosts it is more.
+
+How much one stream carries is also a matter of its congestion control, whose name is printed: one
+that paces (bbr) waits most of the time. What the processor does for it is measured by itself, in
+one thread.
 """
 
 from __future__ import annotations
@@ -14,10 +20,12 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from bench.by_hand import by_hand
+from bench.by_hand import Pair, by_hand
 from bench.figures import figure, ratio
+from bench.stream import streaming
 from netloom.lab.documents import default_document
 from netloom.lab.lab import Lab
 from netloom.lab.place import Place
@@ -63,15 +71,29 @@ AIMS = {
     "udp": ("≥ 0.3", "≤ 1.6"),
     "bgp": ("≥ 0.9", "≤ 1.15"),
 }
+WORDS = {
+    "host": "host to host",
+    "vx": "vxlan with bridge",
+    "gw": "host-gw with routed",
+    "udp": "udp with bridge",
+    "bgp": "bgp with routed",
+    "bare": "bare host to host",
+    "hand": "routed by hand",
+    "masks": "by hand, masquerading",
+}
 
 
 def main() -> None:
     """Measure and print."""
     document = {**default_document(hosts=2), "networks": list(NETWORKS)}
     name = f"bench{os.getpid()}"
-    with Lab.up(document, name=name, owner=myself()) as lab, by_hand() as hand:
+    with (
+        Lab.up(document, name=name, owner=myself()) as lab,
+        by_hand() as hand,
+        by_hand(masquerading=True) as masks,
+    ):
         h1, h2 = lab.host("h1"), lab.host("h2")
-        pairs: dict[str, tuple[Place, Place, str]] = {"host": (h1, h2, h2.underlay)}
+        pairs: dict[str, Pair] = {"host": (h1, h2, h2.underlay)}
         for network in AIMS:
             client = h1.run(f"{network}-c", networks=[network])
             server = h2.run(f"{network}-s", networks=[network])
@@ -81,40 +103,45 @@ def main() -> None:
                 deadline_s=30,
                 what=f"the way through {network}",
             )
-        pairs["hand"] = hand
+        pairs |= {"bare": hand.hosts, "hand": hand.containers, "masks": masks.containers}
         _measure(pairs)
 
 
-def _measure(pairs: Mapping[str, tuple[Place, Place, str]]) -> None:
-    bulk: dict[str, list[float]] = {name: [] for name in pairs}
-    trips: dict[str, list[float]] = {name: [] for name in pairs}
-    rates: dict[str, list[float]] = {name: [] for name in pairs}
-    for _ in range(RUNS):
-        for name, (client, server, address) in pairs.items():
-            bulk[name].append(_bulk(client, server, address))
-            trip_us, rate = _pingpong(client, server, address)
+def _measure(pairs: Mapping[str, Pair]) -> None:
+    control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    names = list(pairs)
+    bulk: dict[str, list[float]] = {name: [] for name in names}
+    costs: dict[str, list[float]] = {name: [] for name in names}
+    trips: dict[str, list[float]] = {name: [] for name in names}
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(RUNS):
+        first = turn % len(names)  # none always comes behind the same one
+        for name in (*names[first:], *names[:first]):
+            bulk[name].append(_bulk(*pairs[name]))
+            with streaming(*pairs[name]) as stream:
+                costs[name].append(stream.quickest_us())
+            trip_us, rate = _pingpong(*pairs[name])
             trips[name].append(trip_us)
             rates[name].append(rate)
-    words = {
-        "host": "host to host",
-        "vx": "vxlan with bridge",
-        "gw": "host-gw with routed",
-        "udp": "udp with bridge",
-        "bgp": "bgp with routed",
-        "hand": "routed by hand",
-    }
-    for title, unit, samples in (
-        ("TCP, one stream", "Gbit/s", bulk),
-        ("TCP round trip", "µs", trips),
-        ("TCP requests", "1/s", rates),
-    ):
-        base = figure(f"{title}, {words['host']}", unit, samples["host"])
-        for name, (more, less) in AIMS.items():
-            mine = figure(f"{title}, {words[name]}", unit, samples[name])
-            aimed = more if unit != "µs" else less
-            ratio(f"{title}, {words[name]} / host to host", mine.median, base.median, aimed)
-        hand = figure(f"floor: {title}, {words['hand']}", unit, samples["hand"])
-        ratio(f"{title}, {words['hand']} / host to host", hand.median, base.median, "-")
+    _tell(f"TCP, one stream ({control})", "Gbit/s", bulk)
+    _tell("TCP round trip", "µs", trips)
+    _tell("TCP requests", "1/s", rates)
+    found = {name: figure(f"TCP, 40 packets, {WORDS[name]}", "µs", costs[name]) for name in names}
+    for name in ("gw", "bgp"):
+        words = f"TCP, 40 packets, {WORDS[name]} / {WORDS['masks']}"
+        ratio(words, found[name].median, found["masks"].median, "-")
+
+
+def _tell(title: str, unit: str, samples: Mapping[str, list[float]]) -> None:
+    """Print the figures of one thing; floors and bare hosts have no aim."""
+    base = figure(f"{title}, {WORDS['host']}", unit, samples["host"])
+    for name in samples:
+        if name == "host":
+            continue
+        mine = figure(f"{title}, {WORDS[name]}", unit, samples[name])
+        more, less = AIMS.get(name, ("-", "-"))
+        aimed = more if unit != "µs" else less
+        ratio(f"{title}, {WORDS[name]} / host to host", mine.median, base.median, aimed)
 
 
 def _bulk(client: Place, server: Place, address: str) -> float:

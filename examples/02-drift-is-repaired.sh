@@ -9,7 +9,7 @@ netloom lab up --hosts 2 --preset flannel
 trap 'netloom lab down' EXIT
 on_h1() { netloom lab exec h1 -- "$@"; }
 repaired() { on_h1 netloom plan --check >/dev/null; }
-await_repair() { timeout 20 bash -c "until $(declare -f on_h1 repaired); repaired; do sleep 0.1; done"; }
+await_repair() { timeout 60 bash -c "until $(declare -f on_h1 repaired); repaired; do sleep 0.1; done"; }
 
 say "The route goes"
 on_h1 ip route show proto 78

@@ -17,7 +17,9 @@ netloom lab exec h1/a -- ip neighbour
 
 say "On the host: a route for each container, one for each block of the others"
 # BGP sessions take a second or two to come up.
-netloom lab exec h1 -- timeout 20 sh -c 'until ip route | grep -q "via .* proto bird"; do sleep 0.1; done'
+for host in h1 h2; do
+    netloom lab exec "$host" -- timeout 60 sh -c 'until ip route | grep -q "via .* proto bird"; do sleep 0.1; done'
+done
 netloom lab exec h1 -- ip route
 netloom lab exec h1 -- ip -brief link show type veth
 

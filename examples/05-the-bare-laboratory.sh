@@ -28,6 +28,7 @@ for node in node1 node2; do
     netloom lab exec "$node" -- ip route del "$(netloom lab exec "$node" -- ip route | awk '/via 10.0.12.(7|11)/ {print $1}')"
     netloom lab fault "$node" start-agent
 done
+netloom lab exec node1 -- timeout 60 sh -c 'until ip route show proto 78 | grep -q .; do sleep 0.1; done'
 
 say "What they told each other through etcd"
 endpoint=$(netloom lab list -o json --name "$NETLOOM_LAB" | grep -o '[0-9.]*:2379' | head -1)

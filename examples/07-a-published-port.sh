@@ -12,7 +12,7 @@ netloom lab run h1 web -p 8080:80 -- python3 -m http.server 80
 say "From h2, by the address of h1"
 fetch='
 import sys, time, urllib.request
-for attempt in range(50):
+for attempt in range(300):
     try:
         answer = urllib.request.urlopen(sys.argv[1], timeout=5)
         break

@@ -13,7 +13,7 @@ netloom lab run h2 b
 say "The store goes"
 netloom lab fault store stop-store
 well() { netloom lab exec h1 -- netloom status >/dev/null; }
-await() { timeout 30 bash -c "$(declare -f well); until $1; do sleep 0.1; done"; }
+await() { timeout 60 bash -c "$(declare -f well); until $1; do sleep 0.1; done"; }
 await '! well'
 netloom lab exec h1 -- netloom status || echo "exit code $?"
 

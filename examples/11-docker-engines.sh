@@ -6,7 +6,7 @@ export NETLOOM_LAB=${NETLOOM_LAB:-example} ETCDCTL_API=3
 export FLANNEL_ETCD_ENDPOINTS=http://192.168.17.10:2379 FLANNEL_ETCD_PREFIX=/atomic.io/network
 say() { printf '\n== %s\n' "$*"; }
 on() { local host=$1 && shift && netloom lab exec "$host" -- "$@"; }
-await() { timeout 30 bash -c "$(declare -f on); until $* >/dev/null 2>&1; do sleep 0.1; done"; }
+await() { timeout 60 bash -c "$(declare -f on); until $* >/dev/null 2>&1; do sleep 0.1; done"; }
 
 files=$(mktemp -d)
 netloom lab up scene5 --bare

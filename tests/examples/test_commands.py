@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.conftest import sweeping
 
 from netloom.kernel import namespaces
 from netloom.lab.processes import Process, myself
@@ -53,7 +54,7 @@ def run(
         extra_groups=[] if user else None,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 
@@ -157,11 +158,19 @@ def test_ci_says_so_when_pytest_never_closed(copy: Path) -> None:
     assert done.stdout.splitlines()[-1].startswith("make test ended with code 2")
 
 
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """Keep runs that begin meanwhile from doing what the test wants to see done."""
+    with sweeping():
+        yield
+
+
 @needs_root
+@pytest.mark.usefixtures("alone")
 def test_the_sweep_removes_what_dead_runs_left_and_spares_live_ones(copy: Path) -> None:
     me = myself()
     gone = subprocess.Popen(["/bin/true"])
-    gone.wait(timeout=10)
+    gone.wait(timeout=60)
     assert Process.of(gone.pid) is None
     dead, live = f"nl-t{gone.pid}x1-swept", f"nl-t{me.pid}x{me.start:x}-kept"
     groups = next(path.parent for path in Path("/sys/fs/cgroup").rglob("cgroup.procs"))
@@ -173,7 +182,7 @@ def test_the_sweep_removes_what_dead_runs_left_and_spares_live_ones(copy: Path) 
     try:
         wait_until(
             lambda: Path(f"/proc/{inside.pid}/comm").read_text() == "sleep\n",
-            deadline_s=20,
+            deadline_s=60,
             what="a process in the dead run's namespace",
         )
         done = run(copy, "scripts/sweep")
@@ -182,10 +191,10 @@ def test_the_sweep_removes_what_dead_runs_left_and_spares_live_ones(copy: Path) 
         assert namespaces.names(live) == [live]
         assert not (groups / dead).exists()
         assert (groups / live / "container").exists()
-        assert inside.wait(timeout=10) == -9
+        assert inside.wait(timeout=60) == -9
     finally:
         inside.kill()
-        inside.wait(timeout=10)
+        inside.wait(timeout=60)
         for name in (dead, live):
             namespaces.delete(name)
             for group in (groups / name / "container", groups / name):

@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.sh"))
 
 
+@pytest.mark.timeout(600)  # dozens of commands, each a start of Python
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_example_runs_and_takes_its_lab_away(
     shell: Callable, lab_name: str, script: str

@@ -6,6 +6,7 @@ import ipaddress
 
 import pytest
 
+from netloom.lab.waiting import wait_until
 from netloom.model.errors import Conflict, KernelRejected
 from netloom.model.kernel import Address
 from netloom.reconcile.contracts import Verb
@@ -75,9 +76,14 @@ def test_link_local_addresses_of_the_kernel_read_as_such(host, add, of_cni0, sta
     host.sh("ip link add p9 type veth peer name q9")
     host.sh("ip link set p9 master br9 up")
     host.sh("ip link set q9 up")
-    found = [a for a in standing("address").values() if a.interface.ip.is_link_local]
-    made = {(a.link, a.kernel_made) for a in found}
-    assert ("q9", True) in made
+
+    def made() -> set[tuple[str, bool]]:
+        found = [a for a in standing("address").values() if a.interface.ip.is_link_local]
+        return {(a.link, a.kernel_made) for a in found}
+
+    # The kernel makes it once the link has its carrier, which it notices by and by.
+    wait_until(lambda: "q9" in dict(made()), deadline_s=60, what="the kernel's own address")
+    assert ("q9", True) in made()
     assert standing("address")[mine.key].kernel_made is False
 
 

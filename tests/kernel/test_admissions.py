@@ -280,7 +280,7 @@ def _listener(
         machine.sh("nft add table inet netloom\nnft delete table inet netloom")
         heard: frozenset[str] = frozenset()
         while "nft" not in heard:
-            fresh = wait(10.0)
+            fresh = wait(60.0)
             assert fresh, "nothing was heard"
             heard |= fresh
         return heard

@@ -26,8 +26,9 @@ def test_both_families_are_answered_with_a_round_trip(two_hosts: tuple[Any, Any]
 
 def test_who_does_not_answer_is_told_from_who_has_no_route(two_hosts: tuple[Any, Any]) -> None:
     near, _ = two_hosts
-    found = near.call(lambda: echo([FAR4, NOBODY, NO_ROUTE], patience_s=0.6))
+    found = near.call(lambda: echo([FAR4, NO_ROUTE], patience_s=60))
     assert found[FAR4].rtt_ms is not None
+    found |= near.call(lambda: echo([NOBODY, NO_ROUTE], patience_s=0.6))
     assert (found[NOBODY].rtt_ms, found[NOBODY].reason) == (None, "no answer")
     assert (found[NO_ROUTE].rtt_ms, found[NO_ROUTE].reason) == (None, "Network is unreachable")
 
@@ -42,7 +43,7 @@ def test_a_first_packet_that_is_lost_is_sent_again(two_hosts: tuple[Any, Any]) -
         "add rule inet t in icmp type echo-request limit rate over 1/day burst 1 packets accept",
     )
     far.run("nft", "add rule inet t in icmp type echo-request drop")
-    found = near.call(lambda: echo([FAR4], patience_s=5, rounds=10))
+    found = near.call(lambda: echo([FAR4], patience_s=60, rounds=100))
     assert found[FAR4].rtt_ms is not None
 
 
@@ -50,11 +51,12 @@ def test_many_at_once_do_not_take_each_others_answers(two_hosts: tuple[Any, Any]
     near, far = two_hosts
     for number in range(100, 150):
         far.run("ip", "address", "add", f"192.168.31.{number}/24", "dev", "ens33")
-    targets = [ip_address(f"192.168.31.{number}") for number in range(100, 160)]
+    there = [ip_address(f"192.168.31.{number}") for number in range(100, 150)]
+    elsewhere = [ip_address(f"203.0.113.{number}") for number in range(10)]
     results: list[set[Any]] = []
 
     def ask() -> None:
-        found = in_namespace(near.path, lambda: echo(targets, patience_s=3))
+        found = in_namespace(near.path, lambda: echo([*there, *elsewhere], patience_s=60))
         results.append({a for a, one in found.items() if one.rtt_ms is not None})
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
@@ -62,7 +64,7 @@ def test_many_at_once_do_not_take_each_others_answers(two_hosts: tuple[Any, Any]
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-    assert results == [set(targets[:50])] * 4
+    assert results == [set(there)] * 4
 
 
 def test_without_the_right_the_refusal_says_which(two_hosts: tuple[Any, Any]) -> None:

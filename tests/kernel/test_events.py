@@ -31,6 +31,7 @@ OBJECTS = (
     Route(PEER6, "flannel.1", PEER6.network_address, onlink=True, metric=1024),
 )
 MARK = "ip route add 198.51.100.0/24 via 192.168.31.63"
+PATIENCE_S = 60.0  # no test waits this long unless it fails
 
 
 @pytest.fixture
@@ -54,20 +55,26 @@ def heard(host, events):
         host.sh(MARK)
         kinds = frozenset()
         while "route" not in kinds:
-            fresh = events.wait(10.0)
+            fresh = events.wait(PATIENCE_S)
             assert fresh, "the mark was not heard"
             kinds |= fresh
         host.sh(MARK.replace("add", "delete"))
-        assert "route" in events.wait(10.0)
+        assert "route" in events.wait(PATIENCE_S)
         return kinds
 
     return heard
 
 
 @pytest.fixture
-def furnished(host, make_netns, kernel, add, cni0, flannel1, pod_link):
+def pod(make_netns):
+    """The container of ``furnished``."""
+    return make_netns("pod")
+
+
+@pytest.fixture
+def furnished(host, pod, kernel, add, cni0, flannel1, pod_link):
     """A host with all that we write on it, read once as the loop does."""
-    add(cni0, flannel1, pod_link(make_netns("pod")), *OBJECTS)
+    add(cni0, flannel1, pod_link(pod), *OBJECTS)
     kernel.read(KINDS)
     return host
 
@@ -84,7 +91,7 @@ def test_a_link_changed_just_before_other_kinds_were_read_is_still_news(
     kernel.read(["route", "fdb"])
     found = frozenset()
     while "link" not in found:
-        fresh = events.wait(10.0)
+        fresh = events.wait(PATIENCE_S)
         assert fresh, f"only {set(found)} was heard"
         found |= fresh
 
@@ -125,7 +132,7 @@ def test_another_hand_is_heard(furnished, events, damage, kinds):
     furnished.sh(damage)
     found = frozenset()
     while not found >= kinds:
-        fresh = events.wait(10.0)
+        fresh = events.wait(PATIENCE_S)
         assert fresh, f"heard only {sorted(found)}"
         found |= fresh
 
@@ -145,7 +152,7 @@ def test_what_looks_as_before_may_have_lost_what_leaned_on_it(furnished, events,
     furnished.run("ip", "-batch", "-", input=batch)
     found = frozenset()
     while found != EVERYTHING:
-        fresh = events.wait(10.0)
+        fresh = events.wait(PATIENCE_S)
         assert fresh, f"heard only {sorted(found)}"
         found |= fresh
 
@@ -182,26 +189,18 @@ def test_our_own_removal_of_a_link_is_not_heard(furnished, attempt, standing, he
     assert heard() == {"route"}
 
 
-def test_a_container_that_flaps_its_interface_is_no_news(furnished, heard, make_netns, kernel):
-    pod = next(name for name in _namespaces() if name.endswith("-pod"))
+def test_a_container_that_flaps_its_interface_is_no_news(furnished, pod, heard):
     for state in ("down", "up") * 5:
-        furnished.run("ip", "-n", pod, "link", "set", "eth0", state)
+        pod.run("ip", "link", "set", "eth0", state)
     assert heard() == {"route"}
-
-
-def _namespaces():
-    from netloom.kernel import namespaces
-
-    return namespaces.names("nl-t")
 
 
 def test_neighbours_that_the_kernel_learns_are_no_news(furnished, heard, two_hosts):
     assert heard("ping -c2 -i0.01 192.168.31.63", "ip neigh show") == {"route"}
 
 
-def test_learned_forwarding_entries_of_a_bridge_are_no_news(furnished, heard):
-    pod = next(name for name in _namespaces() if name.endswith("-pod"))
-    furnished.run("ip", "netns", "exec", pod, "ping", "-c1", "-W2", "10.244.1.1")
+def test_learned_forwarding_entries_of_a_bridge_are_no_news(furnished, pod, heard):
+    pod.run("ping", "-c1", "-W30", "10.244.1.1")
     assert heard() == {"route"}
 
 
@@ -232,11 +231,11 @@ def test_a_half_made_link_is_waited_for(furnished, kernel, events, add, cni0, po
     with kernel.known.changing_link:
         furnished.sh("ip link set veth12345678 mtu 1300")
         result = []
-        thread = threading.Thread(target=lambda: result.append(events.wait(10.0)))
+        thread = threading.Thread(target=lambda: result.append(events.wait(PATIENCE_S)))
         thread.start()
         furnished.sh("ip link set veth12345678 mtu 1450")
     furnished.sh("nft add table inet netloom")
-    thread.join(10.0)
+    thread.join(PATIENCE_S)
     assert "link" not in result[0]
 
 
@@ -247,18 +246,23 @@ def test_an_overrun_means_that_everything_has_to_be_looked_at(furnished, events)
     furnished.run("ip", "-batch", "-", input=lines)
     found = frozenset()
     while found != EVERYTHING:
-        fresh = events.wait(10.0)
+        fresh = events.wait(PATIENCE_S)
         assert fresh
         found |= fresh
 
 
 def test_waiting_ends_after_its_time_and_costs_none(events):
     """The processor time of a wait is a small part of it: nothing spins."""
-    began, worked = time.monotonic(), time.thread_time()
-    assert events.wait(0.3) == frozenset()
-    waited, worked = time.monotonic() - began, time.thread_time() - worked
-    assert waited >= 0.3
-    assert worked < waited / 4
+
+    def share():
+        began, worked = time.monotonic(), time.thread_time()
+        assert events.wait(0.3) == frozenset()
+        waited, worked = time.monotonic() - began, time.thread_time() - worked
+        assert waited >= 0.3
+        return worked / waited
+
+    # A machine that is taken away from under a thread may count that as the thread's work.
+    assert any(share() < 1 / 4 for _ in range(5))
 
 
 def test_closing_wakes_a_waiter_and_may_be_repeated(events):
@@ -271,9 +275,9 @@ def test_closing_wakes_a_waiter_and_may_be_repeated(events):
 
     thread = threading.Thread(target=wait)
     thread.start()
-    waiting.wait(10.0)
+    waiting.wait(PATIENCE_S)
     events.close()
-    thread.join(10.0)
+    thread.join(PATIENCE_S)
     assert results == [frozenset()]
     events.close()
     assert events.wait(None) == frozenset()
@@ -281,7 +285,7 @@ def test_closing_wakes_a_waiter_and_may_be_repeated(events):
 
 def test_what_happens_before_the_wait_is_not_missed(furnished, events):
     furnished.sh("ip route delete 10.244.2.0/24")
-    assert "route" in events.wait(10.0)
+    assert "route" in events.wait(PATIENCE_S)
 
 
 def test_another_writer_with_our_code_is_another_hand(furnished, events, kernel):
@@ -293,7 +297,7 @@ def test_another_writer_with_our_code_is_another_hand(furnished, events, kernel)
         other.apply([Change(Verb.DELETE, OBJECTS[5])])
     finally:
         other.close()
-    assert "route" in events.wait(10.0)
+    assert "route" in events.wait(PATIENCE_S)
 
 
 def test_a_cable_that_is_pulled_and_plugged_in_is_news_each_time(host, events, kernel):
@@ -305,14 +309,14 @@ def test_a_cable_that_is_pulled_and_plugged_in_is_news_each_time(host, events, k
         await_carrier(kernel, "card0", state == "down")
         host.sh(f"ip link set far0 {state}")
         wanted = state == "up"
-        deadline = time.monotonic() + 10.0
+        deadline = time.monotonic() + PATIENCE_S
         while kernel.known.links["card0"].carrier != wanted:
             assert time.monotonic() < deadline, f"far0 {state} was not heard"
-            if "link" in events.wait(10.0):
+            if "link" in events.wait(PATIENCE_S):
                 kernel.read(["link"])
 
 
 def await_carrier(kernel, name, carrier):
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + PATIENCE_S
     while not any(link.name == name and link.carrier == carrier for link in kernel.read(["link"])):
         assert time.monotonic() < deadline

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from netloom.model.errors import Bug, Conflict, KernelRejected
+from netloom.model.gso import BY_DEFAULT, Gso
 from netloom.model.kernel import Address, Link, Neighbour, Route, Vxlan
 from netloom.reconcile.contracts import Change, Verb
 
@@ -35,6 +36,12 @@ def test_a_vxlan_device_has_every_setting_it_was_given(host, add, flannel1):
     assert (data["id"], data["port"], data["link"]) == (1, 8472, "ens33")
     assert data["local"] == "192.168.31.62"
     assert data["learning"] is False
+
+
+def test_what_a_link_takes_in_one_piece_is_read(host, standing):
+    assert standing("link")["link ens33"].gso == BY_DEFAULT
+    host.run("ip", "link", "set", "ens33", "gso_max_size", "32000", "gso_max_segs", "24")
+    assert standing("link")["link ens33"].gso == Gso(32000, 24)
 
 
 def test_a_vxlan_device_over_ipv6_has_its_local_address(host, add, flannel1, standing):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from netloom.kernel import namespaces
+from netloom.lab.waiting import wait_until
 from netloom.model.errors import Conflict, InvalidConfig
 
 
@@ -123,7 +124,8 @@ def test_the_next_run_sweeps_what_a_killed_run_left(tmp_path):
     """A pytest killed by SIGKILL leaves a namespace with a process; the next one removes both."""
     left = tmp_path / "left"
     conftest = Path(__file__).parents[1] / "conftest.py"
-    (tmp_path / "conftest.py").write_text(conftest.read_text())
+    # Under names of its own: another run that begins meanwhile would sweep it, too.
+    (tmp_path / "conftest.py").write_text(conftest.read_text().replace("nl-t", "nl-s"))
     (tmp_path / "test_dies.py").write_text(
         "import os, pathlib, signal\n"
         "def test_dies(netns):\n"
@@ -139,5 +141,11 @@ def test_the_next_run_sweeps_what_a_killed_run_left(tmp_path):
     assert namespaces.names(name) == [name]
     subprocess.run([*pytest_in, "test_sweeps.py"], cwd=tmp_path, check=True)
     assert namespaces.names(name) == []
-    status = Path(f"/proc/{pid}/stat")
-    assert not status.exists() or status.read_text().split()[2] == "Z"
+    wait_until(lambda: has_ended(pid), deadline_s=60, what="the end of the process")
+
+
+def has_ended(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+    except OSError:
+        return True

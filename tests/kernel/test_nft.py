@@ -244,7 +244,7 @@ def test_a_real_forward_drop_is_found_and_the_remedy_ends_it(netns: Netns) -> No
         _, _, chain, flag, cidr, *_ = command.split()
         end = {"-s": "saddr", "-d": "daddr"}[flag]
         netns.run("nft", "insert", "rule", "ip", "filter", chain, "ip", end, cidr, "accept")
-    deadline = time.monotonic() + 20  # it looks again when looking costs little
+    deadline = time.monotonic() + 60  # it looks again when looking costs little
     while netns.call(lambda: others.problems([blue])):
         assert time.monotonic() < deadline
         time.sleep(0.02)

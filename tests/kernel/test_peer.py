@@ -10,6 +10,7 @@ import pytest
 
 from netloom.kernel import interior, namespaces
 from netloom.model.errors import Conflict, InvalidConfig, KernelRejected
+from netloom.model.gso import Gso
 from netloom.model.kernel import Address, Link, Peer, Route
 from netloom.reconcile.contracts import Verb
 
@@ -41,11 +42,19 @@ def test_both_ends_stand_when_the_add_is_done(host, pod, add, cni0, pod_link):
     assert "LOWER_UP" in inside["flags"]
 
 
+def test_the_container_sends_in_pieces_as_large_as_it_was_told(host, pod, add, cni0, pod_link):
+    link = pod_link(pod)
+    add(cni0, replace(link, peer=replace(link.peer, gso=Gso(32000, 24))))
+    inside, outside = links_of(pod)["eth0"], links_of(host)[link.name]
+    assert (inside["gso_max_size"], inside["gso_max_segs"]) == (32000, 24)
+    assert (outside["gso_max_size"], outside["gso_max_segs"]) == (65536, 65535)
+
+
 def broadcaster(place):
     """Return a socket in a namespace that sends and hears broadcasts: those are sent once only."""
     made = place.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-    made.settimeout(10)
+    made.settimeout(60)
     made.bind(("", 5000))
     return made
 
@@ -103,7 +112,7 @@ def test_a_routed_interior_reaches_its_gateway_by_a_permanent_neighbour(host, po
     assert neighbours["169.254.1.1"]["state"] == ["PERMANENT"]
     assert neighbours["fe80::ecee:eeff:feee:eeee"]["state"] == ["PERMANENT"]
     host.run("ip", "address", "add", "10.9.9.9/32", "dev", "lo")
-    assert " 0% packet loss" in host.run("ping", "-c1", "-W2", "-I", "10.9.9.9", "10.1.2.3")
+    assert " 0% packet loss" in host.run("ping", "-c1", "-W30", "-I", "10.9.9.9", "10.1.2.3")
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_routes_of_others_are_read_with_their_protocol(host, standing):
 def test_other_tables_and_the_kernels_own_are_not_read(host, standing):
     host.sh("ip route add 10.9.0.0/16 via 192.168.31.63 table 100")
     host.sh("ip route add 10.9.0.0/16 via 192.168.31.63 table 1000")
-    host.sh("ping -c1 -W1 192.168.31.63")
+    host.sh("ping -c1 -W30 192.168.31.63")
     destinations = {str(r.destination) for r in standing("route").values()}
     assert destinations == {"192.168.31.0/24", "fd31::/64"}
 

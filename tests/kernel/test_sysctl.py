@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,20 @@ def test_only_wanted_sysctls_are_read_and_absent_ones_are_left_out(netns: Netns)
         assert sysctls.read() == [Sysctl("ipv4/conf/lo/forwarding", "0")]
 
     netns.call(go)
+
+
+def test_what_the_machine_has_once_is_read_from_any_namespace(netns: Netns) -> None:
+    """Limits of the neighbour tables are shown in the machine's own namespace alone."""
+    name = "ipv4/neigh/default/gc_thresh3"
+    here = sysctl.read(name)
+    if here is None:
+        pytest.skip("missing: the machine's first network namespace")
+    assert netns.call(lambda: sysctl.read(name)) is None
+    own = f"/proc/{os.getpid()}/ns/net"
+    assert netns.call(lambda: sysctl.read_of_machine(name, own)) == here
+    assert sysctl.read_of_machine(name) == here
+    assert netns.call(lambda: sysctl.read_of_machine(name, netns.path)) is None
+    assert netns.call(lambda: sysctl.read_of_machine(name, "/no/such")) is None
 
 
 def test_a_sysctl_is_set_in_the_namespace_of_the_caller_alone(netns: Netns) -> None:

@@ -37,7 +37,8 @@ from netloom.model.keys import ENDPOINTS
 from netloom.model.network import Addressing, Network
 from netloom.model.pool import Pool
 from netloom.model.view import Cluster
-from netloom.reconcile.claims import claim_needed, list_claims, settle
+from netloom.reconcile.claim_entries import list_claims
+from netloom.reconcile.claims import claim_needed, settle
 
 POOL4 = Pool(ip_network("10.0.0.0/26"), 30)
 POOL6 = Pool(ip_network("fd00::/120"), 126)
@@ -103,6 +104,12 @@ class HostModel:
             for address in block.cidr
             if address != block.cidr[0] and address not in RESERVED.cidr and address not in held
         ]
+
+
+def dying_book(disk: MemoryStore, step: int, *, done: bool) -> tuple[AddressBook, FaultyStore]:
+    """Return a book of ``disk`` that dies at its ``step``-th write: one listing comes before."""
+    store = FaultyStore(disk, 1 + step, done=done)
+    return AddressBook(store), store
 
 
 class AddressingMachine(RuleBasedStateMachine):
@@ -186,11 +193,16 @@ class AddressingMachine(RuleBasedStateMachine):
     def crash_while_attaching(self, host: str, done: bool, step: int) -> None:
         """Die at the intent's or the confirmation's write; the next start drops the intent."""
         model = self.hosts[host]
-        # Four calls read the journal, then come intent and confirmation.
-        book = AddressBook(FaultyStore(model.disk, 4 + step, done=done))
+        book, store = dying_book(model.disk, step, done=done)
         draft = model.draft(self.name())
-        with suppress(Died, Exhausted):
+        exhausted = False
+        try:
             book.confirm(book.reserve(draft, model.supply()).handle)
+        except Died:
+            pass
+        except Exhausted:
+            exhausted = True
+        assert store.failed != exhausted, "it dies, unless there is no address to write of"
         self.restart(model)
         endpoint = model.book.release(draft.handle)
         if endpoint is not None:
@@ -205,8 +217,8 @@ class AddressingMachine(RuleBasedStateMachine):
         model = self.hosts[host]
         if handle not in model.confirmed:
             return
-        book = AddressBook(FaultyStore(model.disk, 5, done=done))
-        with suppress(Died):
+        book, _ = dying_book(model.disk, 1, done=done)
+        with pytest.raises(Died):
             book.release(handle)
         self.restart(model)
         assert (model.book.get(handle) is None) == done

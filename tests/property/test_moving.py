@@ -253,6 +253,16 @@ JOINED_BEFORE_THE_END = [
 ]
 
 
+#: h8 has joined by the first backend and said nothing yet, when they are there and back again.
+BACK_BEFORE_A_WORD = [
+    ("hear", "h8"),
+    ("publish", "h8"),
+    ("join", "h8"),
+    ("switch", "vxlan"),
+    ("switch", "host-gw"),
+]
+
+
 def act(world: World, verb: str, what: object) -> None:
     if verb == "switch":
         world.switch(what)
@@ -275,6 +285,8 @@ def act(world: World, verb: str, what: object) -> None:
 @example(2, "vxlan", THERE_AND_BACK)
 @example(2, "vxlan", JOINED_AT_THE_END)
 @example(2, "vxlan", JOINED_BEFORE_THE_END)
+@example(2, "host-gw", BACK_BEFORE_A_WORD)
+@example(2, "host-gw", [*BACK_BEFORE_A_WORD, ("switch", "udp"), ("switch", "host-gw")])
 def test_nothing_is_sent_to_where_nobody_listens_and_every_move_ends(hosts, first, actions):
     world = World(HOSTS[:hosts], first)
     world.machines |= {name: Machine(name) for name in JOINERS}

@@ -26,13 +26,22 @@ HOSTS = st.builds(
 CIDRS = st.sampled_from(
     [ipaddress.ip_network(c) for c in ("10.0.1.0/24", "10.0.2.0/24", "10.0.0.0/22", "fd00::/64")]
 )
-BLOCKS = st.builds(
+CLAIMS = st.builds(
     Block,
     network=st.sampled_from(["blue", "red"]),
     cidr=CIDRS,
     host_id=st.sampled_from(["h1", "h2"]),
     confirmed=st.booleans(),
 )
+LOANS = st.builds(
+    Block,
+    network=st.sampled_from(["blue", "red"]),
+    cidr=st.sampled_from([ipaddress.ip_network(c) for c in ("10.0.1.7/32", "fd00::7/128")]),
+    host_id=st.sampled_from(["h1", "h2"]),
+    confirmed=st.booleans(),
+    lender=st.sampled_from(["h1", "h3"]),
+)
+BLOCKS = CLAIMS | LOANS
 NETWORKS = st.builds(
     lambda name, mtu: Network.parse({"name": name, "pools": ["10.0.0.0/16"], "mtu": mtu}),
     st.sampled_from(["blue", "red"]),

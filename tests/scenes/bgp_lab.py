@@ -67,7 +67,7 @@ def expected(lab: Lab, host: LabHost) -> list[str]:
     return sorted(lines)
 
 
-def wait_mesh(lab: Lab, deadline_s: float = 20) -> None:
+def wait_mesh(lab: Lab, deadline_s: float = 120) -> None:
     """Wait until every host has the routes to all others."""
     wait_until(
         lambda: all(bird_routes(host) == expected(lab, host) for host in lab.hosts),
@@ -77,20 +77,24 @@ def wait_mesh(lab: Lab, deadline_s: float = 20) -> None:
 
 
 def sessions(host: LabHost) -> list[dict[str, Any]]:
-    """Return what the agent says of its BGP sessions."""
-    done = host.exec(
-        ["curl", "-sf", "--unix-socket", str(host.home.socket), "http://netloom/v1/bgp"]
+    """Return what the agent says of its BGP sessions, once BIRD answers it."""
+    asking = ["curl", "-sf", "--unix-socket", str(host.home.socket), "http://netloom/v1/bgp"]
+    said = wait_until(
+        lambda: host.exec(asking, check=False), deadline_s=120, what=f"what {host.name}'s BIRD says"
     )
-    found: list[dict[str, Any]] = json.loads(done)
+    found: list[dict[str, Any]] = json.loads(said)
     return found
 
 
 def settled(lab: Lab) -> bool:
-    """Tell whether no plan has anything to do and no backend is retiring."""
-    plans = [host.json(["netloom", "plan", "-o", "json"]) for host in lab.hosts]
+    """Tell whether no backend is retiring, and each host knows it and has nothing to do."""
     name = lab.networks()[0].name
     definition = lab.hosts[0].json(["netloom", "network", "show", name, "-ojson"])
-    return "retiring" not in definition and not any(plan["changes"] for plan in plans)
+    if "retiring" in definition:
+        return False
+    lab.settle()
+    plans = [host.json(["netloom", "plan", "-o", "json"]) for host in lab.hosts]
+    return not any(plan["changes"] for plan in plans)
 
 
 def bird_pid(host: LabHost) -> int:

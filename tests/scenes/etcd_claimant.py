@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 from netloom.core import definition
+from netloom.model.errors import Unavailable
 from netloom.reconcile import claims
 from netloom.store.opening import open_store
 
@@ -14,10 +16,13 @@ def claim(url: str, host_id: str) -> None:
     network = definition.parse({"name": "crowd", "pools": ["10.244.0.0/16"]})
     print("ready", flush=True)
     sys.stdin.readline()
-    store = open_store(url)
-    block = claims.claim(store, claims.Search(network, network.pools[0], host_id))
-    print(store.store_id, block.cidr, flush=True)
-    store.close()
+    while True:
+        with suppress(Unavailable):  # an agent tries again as well
+            store = open_store(url)
+            block = claims.claim(store, claims.Search(network, network.pools[0], host_id))
+            print(store.store_id, block.cidr, flush=True)
+            store.close()
+            return
 
 
 if __name__ == "__main__":

@@ -20,7 +20,10 @@ from netloom.model.datastore import Entry
 from netloom.model.errors import Unavailable
 from netloom.model.keys import BLOCKS
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
+_CTL = ("--dial-timeout=60s", "--command-timeout=60s")
+_TOO_LONG = ("request timed out", "deadline exceeded", "no leader")
+_DONE = ("lease not found", "has been compacted")
 BLACK_HOLE = """
 table inet hole {
   chain in { type filter hook input priority -300; tcp sport 2379 drop; }
@@ -76,10 +79,21 @@ def pings(lab: Lab) -> Pings:
 
 
 def entries(lab: Lab, prefix: str) -> dict[str, Entry]:
-    """Return the store's entries below ``prefix``, by key."""
-    store = lab.store()
+    """Return the store's entries below ``prefix``, by key, once the store answers."""
+    return wait_until(
+        lambda: _entries(lab, prefix), deadline_s=PATIENCE_S, what="an answer of the store"
+    )[0]
+
+
+def _entries(lab: Lab, prefix: str) -> tuple[dict[str, Entry]] | None:
     try:
-        return {entry.key: entry for entry in store.list(prefix).entries}
+        store = lab.store()
+    except Unavailable:
+        return None
+    try:
+        return ({entry.key: entry for entry in store.list(prefix).entries},)
+    except Unavailable:
+        return None
     finally:
         store.close()
 
@@ -90,24 +104,42 @@ def values(lab: Lab, prefix: str) -> dict[str, bytes]:
 
 
 def owners(lab: Lab) -> dict[str, str]:
-    """Return who holds which block; of an unconfirmed one nobody. {} while the store is away."""
-    try:
-        blocks = {key: json.loads(value) for key, value in values(lab, BLOCKS).items()}
-    except Unavailable:
-        return {}
+    """Return who holds which block; of an unconfirmed one nobody. Waits for the store."""
+    blocks = {key: json.loads(value) for key, value in values(lab, BLOCKS).items()}
     return {key: one["host"] for key, one in blocks.items() if one["state"] == "confirmed"}
 
 
 def etcdctl(lab: Lab, member: etcd.Member, *arguments: str) -> str:
-    """Run etcdctl at a member's place, as an operator would."""
+    """Run etcdctl at a member's place, as an operator would: again, where etcd took too long."""
+    return wait_until(
+        lambda: _etcdctl(lab, member, *arguments), deadline_s=PATIENCE_S, what=" ".join(arguments)
+    )[0]
+
+
+def _etcdctl(lab: Lab, member: etcd.Member, *arguments: str) -> tuple[str] | None:
     netns = wiring.namespace(lab.name, member.name)
-    return subprocess.run(
-        ["ip", "netns", "exec", netns, "etcdctl", "--endpoints", member.endpoint, *arguments],
+    done = subprocess.run(
+        [
+            "ip",
+            "netns",
+            "exec",
+            netns,
+            "etcdctl",
+            *_CTL,
+            "--endpoints",
+            member.endpoint,
+            *arguments,
+        ],
         env={"ETCDCTL_API": "3", "PATH": "/usr/bin:/usr/sbin:/sbin"},
         capture_output=True,
         text=True,
-        check=True,
-    ).stdout
+        check=False,
+    )
+    if any(word in done.stderr for word in _TOO_LONG):
+        return None
+    if not any(word in done.stderr for word in _DONE):  # by an attempt of unknown outcome
+        done.check_returncode()
+    return (done.stdout,)
 
 
 def signal_member(lab: Lab, member: etcd.Member, number: signal.Signals) -> None:
@@ -135,13 +167,17 @@ def restore(lab: Lab, snapshot: Path) -> None:
 
 
 def leader(lab: Lab) -> str:
-    """Return the name of the member that leads."""
-    for member in etcd.members(lab.name):
-        done = etcdctl(lab, member, "endpoint", "status", "-w", "json")
-        status = json.loads(done)[0]["Status"]
-        if status["leader"] == status["header"]["member_id"]:
-            return member.name
-    raise AssertionError("nobody leads")
+    """Return the name of the member that leads, once there is one."""
+
+    def found() -> str:
+        for member in etcd.members(lab.name):
+            done = etcdctl(lab, member, "endpoint", "status", "-w", "json")
+            status = json.loads(done)[0]["Status"]
+            if status.get("leader") == status["header"]["member_id"]:
+                return member.name
+        return ""
+
+    return wait_until(found, deadline_s=PATIENCE_S, what="a leader")
 
 
 def raw_leases(lab: Lab, prefix: str) -> dict[str, int]:

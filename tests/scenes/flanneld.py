@@ -29,7 +29,7 @@ from netloom.store.flannel.subnet_env import SubnetEnv
 
 MODULE = "github.com/flannel-io/flannel@v0.20.2"
 PLUGINS = Path("/usr/lib/cni")
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 BUILD_PATIENCE_S = 900.0
 
 

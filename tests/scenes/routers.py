@@ -6,6 +6,7 @@ Each runs in the namespace of a lab's router, with its files in a folder of the 
 from __future__ import annotations
 
 import ipaddress
+import json
 import shutil
 import signal
 import subprocess
@@ -62,13 +63,14 @@ def rack(hosts: int = 2) -> dict[str, Any]:
 class Wanted:
     """What a router shall be: in which AS, with which neighbours; in the hosts' AS a reflector.
 
-    ``more`` is a condition for what else a BIRD tells.
+    ``more`` is a condition for what else a BIRD tells, ``words`` what its sessions have besides.
     """
 
     as_number: int
     neighbours: Sequence[str]
     password: str = ""
     more: str = "false"
+    words: str = ""
 
     @property
     def reflects(self) -> bool:
@@ -89,6 +91,8 @@ class Router:
         again = self.starts > 0
         self.starts += 1
         for argv in self.commands:
+            if "zebra" in argv[0]:  # one that a killed zebra left is no sign of the next
+                (self.folder / "zserv.api").unlink(missing_ok=True)
             log = (self.folder / f"{Path(argv[0]).name}.log").open("a")
             recovers = ["-r"] if again and "gobgpd" in argv[0] else []
             own = ["unshare", "-m", "--propagation", "private", "sh", "-ec", _OWN_RUN]
@@ -99,7 +103,7 @@ class Router:
                 _announce_by_gobgp(self.place)
             if "zebra" in argv[0]:
                 socket = self.folder / "zserv.api"
-                wait_until(socket.exists, deadline_s=10, what="zebra's socket")
+                wait_until(socket.exists, deadline_s=120, what="zebra's socket")
 
     def follow(self) -> None:
         """See that the kernel has what the router has learned, where it does not do so itself."""
@@ -110,7 +114,7 @@ class Router:
         for process in self.running:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGKILL)
-            process.wait(10)
+            process.wait(60)
         self.running.clear()
 
 
@@ -122,7 +126,9 @@ def frr(folder: Path, wanted: Wanted) -> list[list[str]]:
         " no bgp default ipv4-unicast",
         " bgp graceful-restart",
         " bgp graceful-restart preserve-fw-state",
-        " timers bgp 3 9",
+        " timers bgp 30 90",
+        # It would say that it has told all when those who are back have, and not all its peers.
+        " update-delay 60",
     ]
     for each in wanted.neighbours:
         lines.append(f" neighbor {each} remote-as {HOSTS_AS}")
@@ -138,6 +144,10 @@ def frr(folder: Path, wanted: Wanted) -> list[list[str]]:
                 lines.append(f"  neighbor {each} route-reflector-client")
         lines.append(" exit-address-family")
     (folder / "bgpd.conf").write_text("\n".join([*lines, ""]))
+    if wanted.reflects:
+        # It forwards nothing itself, and with zebra it would be too early again: it says that it
+        # has told all before zebra has said of any next hop that it can be reached.
+        return [[*_daemon(folder, "bgpd"), "--no_zebra"]]
     return [_zebra(folder), _daemon(folder, "bgpd")]
 
 
@@ -166,12 +176,12 @@ def gobgp(folder: Path, wanted: Wanted) -> list[list[str]]:
             f"peer-as = {HOSTS_AS}",
             *([f'auth-password = "{wanted.password}"'] if wanted.password else []),
             "[neighbors.timers.config]",
-            "hold-time = 9",
-            "keepalive-interval = 3",
+            "hold-time = 90",
+            "keepalive-interval = 30",
             "connect-retry = 1",
             "[neighbors.graceful-restart.config]",
             "enabled = true",
-            "restart-time = 20",
+            "restart-time = 120",
             "[[neighbors.afi-safis]]",
             "[neighbors.afi-safis.config]",
             f'afi-safi-name = "ipv{family}-unicast"',
@@ -191,13 +201,19 @@ def gobgp(folder: Path, wanted: Wanted) -> list[list[str]]:
 def _announce_by_gobgp(place: Place) -> None:
     for family, cidr, address in zip((4, 6), BEHIND, ADDRESSES, strict=True):
         argv = ["gobgp", "global", "rib", "add", "-a", f"ipv{family}", cidr, "nexthop", address]
-        wait_until(lambda: _succeeds(place, argv), deadline_s=10, what="gobgpd")  # noqa: B023
+        wait_until(lambda: _succeeds(place, argv), deadline_s=120, what="gobgpd")  # noqa: B023
 
 
 def _follow_gobgp(place: Place) -> None:
     """Give the kernel what GoBGP has learned: its way of doing so does not know Debian's zebra."""
     for family in (4, 6):
-        table = place.json(["gobgp", "global", "rib", "-a", f"ipv{family}", "-j"])
+        argv = ["gobgp", "global", "rib", "-a", f"ipv{family}", "-j"]
+        said = wait_until(
+            lambda: _answer(place, argv),  # noqa: B023
+            deadline_s=120,
+            what="gobgp's answer",
+        )
+        table = json.loads(said)
         for cidr, paths in table.items():
             best = next((path for path in paths if path.get("best")), None)
             hop = next((a["nexthop"] for a in (best or {}).get("attrs", ()) if "nexthop" in a), "")
@@ -205,16 +221,20 @@ def _follow_gobgp(place: Place) -> None:
                 place.exec(["ip", f"-{family}", "route", "replace", cidr, "via", hop])
 
 
-def _succeeds(place: Place, argv: Sequence[str]) -> bool:
+def _answer(place: Place, argv: Sequence[str]) -> str | None:
+    """Return what a command said, None when it failed."""
     try:
-        place.exec(argv)
+        return place.exec(argv)
     except CommandFailed:
-        return False
-    return True
+        return None
+
+
+def _succeeds(place: Place, argv: Sequence[str]) -> bool:
+    return _answer(place, argv) is not None
 
 
 def bird(folder: Path, wanted: Wanted) -> list[list[str]]:
-    parts = [f"router id {ADDRESSES[0]};", "graceful restart wait 5;", "protocol device {}"]
+    parts = [f"router id {ADDRESSES[0]};", "graceful restart wait 60;", "protocol device {}"]
     parts.append("protocol direct { ipv4; ipv6; }")
     for family in (4, 6):
         parts.append(
@@ -226,8 +246,9 @@ def bird(folder: Path, wanted: Wanted) -> list[list[str]]:
         behind = BEHIND[0] if family == 4 else BEHIND[1]
         parts.append(
             f"protocol bgp p{place} {{ local {ADDRESSES[0 if family == 4 else 1]} as "
-            f"{wanted.as_number}; neighbor {each} as {HOSTS_AS}; hold time 9; "
+            f"{wanted.as_number}; neighbor {each} as {HOSTS_AS}; hold time 90; "
             "connect delay time 1; connect retry time 1; error wait time 1,2; graceful restart on; "
+            + wanted.words
             + ("rr client; " if wanted.reflects else "")
             + (f'password "{wanted.password}"; ' if wanted.password else "")
             + f"ipv{family} {{ import all; export where source = RTS_BGP || net = {behind} || "

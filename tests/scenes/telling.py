@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from netloom.kernel.namespaces import in_namespace
 
-_LIMIT_S = 5.0
+_LIMIT_S = 60.0
 
 
 @contextmanager

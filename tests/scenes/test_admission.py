@@ -62,7 +62,7 @@ def admitted(host: LabHost) -> list[str]:
 
 
 def becomes(host: LabHost, wanted: list[str], what: str) -> None:
-    wait_until(lambda: admitted(host) == wanted, deadline_s=10, what=what)
+    wait_until(lambda: admitted(host) == wanted, deadline_s=120, what=what)
 
 
 def generation(host: LabHost) -> int | None:
@@ -75,7 +75,7 @@ def drop(host: LabHost) -> None:
 
 def goes_on(running: Pings) -> None:
     seen = running.received
-    wait_until(lambda: running.received > seen + 5, deadline_s=10, what="pings to go on")
+    wait_until(lambda: running.received > seen + 5, deadline_s=120, what="pings to go on")
 
 
 def problems(host: LabHost) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def test_a_forward_chain_set_to_drop_while_containers_talk_is_passed_at_once(lab
             becomes(host, ADMITTED, "our rules in iptables")
         goes_on(running)
     for host in hosts(lab):
-        wait_until(lambda host=host: not problems(host), deadline_s=10, what="a clean status")
+        wait_until(lambda host=host: not problems(host), deadline_s=120, what="a clean status")
 
 
 def test_rules_that_another_hand_takes_away_come_back_while_containers_talk(lab: Lab) -> None:
@@ -103,7 +103,11 @@ def test_rules_that_another_hand_takes_away_come_back_while_containers_talk(lab:
             host.exec(["iptables", *damage.split()])
             becomes(host, ADMITTED, f"repair of {damage}")
         goes_on(running)
-    assert host.status()["kernel"]["repaired"]["admission"] >= 3
+    wait_until(
+        lambda: host.status()["kernel"]["repaired"].get("admission", 0) >= 3,
+        deadline_s=120,
+        what="the repairs to be counted",
+    )
 
 
 @pytest.mark.parametrize("how", ["kill-agent", "stop-agent"])
@@ -138,7 +142,11 @@ def test_they_go_when_the_chain_drops_no_more(lab: Lab) -> None:
     becomes(host, ADMITTED, "our rules in iptables")
     host.exec(["iptables", "-P", "FORWARD", "ACCEPT"])
     becomes(host, [], "the rules to go")
-    assert "NETLOOM" not in host.exec(["iptables", "-S"])
+    wait_until(
+        lambda: "NETLOOM" not in host.exec(["iptables", "-S"]),
+        deadline_s=120,
+        what="the chain's end",
+    )
 
 
 def test_a_network_that_comes_is_let_through_too_and_one_that_goes_is_not(lab: Lab) -> None:
@@ -172,11 +180,11 @@ def test_what_blocks_elsewhere_is_in_the_status_with_what_helps(lab: Lab) -> Non
     host = lab.host("h1")
     base = "{ type filter hook forward priority 10; policy drop; }"
     host.exec(["nft", f"add table inet site; add chain inet site forward {base}"])
-    (problem,) = wait_until(lambda: problems(host), deadline_s=10, what="the problem")
+    (problem,) = wait_until(lambda: problems(host), deadline_s=120, what="the problem")
     assert problem["subject"] == "firewall inet site forward"
     for command in problem["remedy"].split("; "):
         host.exec(command.split())
-    wait_until(lambda: not problems(host), deadline_s=10, what="the remedy to help")
+    wait_until(lambda: not problems(host), deadline_s=120, what="the remedy to help")
 
 
 def test_who_wants_no_rules_in_iptables_gets_none_and_is_told_what_drops(lab: Lab) -> None:
@@ -191,7 +199,7 @@ def test_who_wants_no_rules_in_iptables_gets_none_and_is_told_what_drops(lab: La
     try:
         host.start_agent()
         becomes(host, [], "the rules to go")
-        (problem,) = wait_until(lambda: problems(host), deadline_s=10, what="the problem")
+        (problem,) = wait_until(lambda: problems(host), deadline_s=120, what="the problem")
         assert problem["subject"] == "firewall ip filter FORWARD"
         assert "iptables -I FORWARD -s 10.244.0.0/16 -j ACCEPT" in problem["remedy"]
         end(lab, host, "stop-agent")
@@ -222,11 +230,11 @@ def test_a_real_docker_engine_that_drops_leaves_the_way_open_and_so_does_its_res
         before = generation(host)
         host.start_docker()
         assert generation(host) != before, "Docker wrote"
-        assert admitted(host) == with_docker
+        becomes(host, with_docker, "our rules in Docker's chain still")
         host.exec(["iptables", "-F", "DOCKER-USER"])
         becomes(host, with_docker, "our rules in Docker's chain again")
         goes_on(running)
-    wait_until(lambda: not problems(host), deadline_s=10, what="a clean status")
+    wait_until(lambda: not problems(host), deadline_s=120, what="a clean status")
 
 
 def end(lab: Lab, host: LabHost, how: str) -> None:
@@ -237,4 +245,4 @@ def end(lab: Lab, host: LabHost, how: str) -> None:
     agent = host.agent
     assert agent is not None
     host.exec(["kill", "-TERM", str(agent.pid)])
-    wait_until(lambda: host.agent is None, deadline_s=10, what="the agent's end")
+    wait_until(lambda: host.agent is None, deadline_s=120, what="the agent's end")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 
 from netloom.lab.documents import default_document
 from netloom.lab.lab import Lab, LabHost
+from netloom.lab.processes import myself
 from netloom.lab.waiting import wait_until
 
 LabUp = Callable[..., Lab]
@@ -29,7 +30,7 @@ def run(host: LabHost, *argv: str, **environment: str) -> Ran:
         env={**host.environment, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -50,13 +51,20 @@ def host(lab_up: LabUp) -> LabHost:
     return lab.host("h1")
 
 
+@pytest.fixture(scope="module")
+def untouched(lab_names: Iterator[str]) -> Iterator[LabHost]:
+    """A host with the usual network, for tests whose commands are all refused."""
+    with Lab.up(default_document(hosts=1), name=next(lab_names), owner=myself()) as lab:
+        yield lab.host("h1")
+
+
 def problem_of(host: LabHost, subject: str) -> dict[str, Any]:
     """Wait for the problem of ``subject`` in the status, and return it."""
 
     def found() -> bool:
         return any(subject in problem["subject"] for problem in host.status()["problems"])
 
-    wait_until(found, deadline_s=10, what=f"a problem of {subject} in the status")
+    wait_until(found, deadline_s=120, what=f"a problem of {subject} in the status")
     shown = run(host, "netloom", "status")
     assert shown.returncode == 6
     (problem,) = (p for p in host.status()["problems"] if subject in p["subject"])
@@ -117,7 +125,7 @@ def test_a_network_that_cannot_stand_on_a_host_is_named_and_takes_nothing_from_t
     """What is in the way stays untouched, and once the network is gone all is as before."""
     for command in in_the_way:
         host.exec(command.split())
-    wait_until(lambda: settled(host), deadline_s=10, what="nothing to change")
+    wait_until(lambda: settled(host), deadline_s=120, what="nothing to change")
     before = tables(host)
     made = run(
         host,
@@ -136,7 +144,7 @@ def test_a_network_that_cannot_stand_on_a_host_is_named_and_takes_nothing_from_t
     assert host.run("b").pings(host.container("a").address), "the other network must go on"
     host.remove("b")
     host.exec(["netloom", "network", "delete", "blue"])
-    wait_until(lambda: tables(host) == before, deadline_s=10, what="all as it was before")
+    wait_until(lambda: tables(host) == before, deadline_s=120, what="all as it was before")
 
 
 def wait_for_words(host: LabHost, words: str) -> dict[str, Any]:
@@ -148,7 +156,7 @@ def wait_for_words(host: LabHost, words: str) -> dict[str, Any]:
         found[:] = [problem for problem in problems if words in problem["text"]]
         return bool(found)
 
-    wait_until(there, deadline_s=10, what=f"{words!r} in the status")
+    wait_until(there, deadline_s=120, what=f"{words!r} in the status")
     return found[0]
 
 
@@ -165,7 +173,7 @@ def test_what_is_in_the_way_once_removed_makes_room(host: LabHost) -> None:
     refused = run(host, "netloom", "status")
     assert refused.returncode == 6
     host.exec(["ip", "link", "delete", "br9"])
-    wait_until(lambda: well(host), deadline_s=10, what="all well again")
+    wait_until(lambda: well(host), deadline_s=120, what="all well again")
     assert host.run("b", networks=["blue"]).pings("10.99.0.1")
 
 
@@ -177,9 +185,10 @@ LACKING = {
 
 @pytest.mark.parametrize("name", LACKING)
 def test_an_agent_without_a_capability_says_which_and_where_to_get_it(
-    host: LabHost, name: str
+    untouched: LabHost, name: str
 ) -> None:
     """It ends with 5 before it takes anything: the agent that runs is not in the way of saying."""
+    host, agent = untouched, untouched.agent
     said = run(
         host, "setpriv", f"--bounding-set=-{name}", f"--inh-caps=-{name}", "netloom", "agent"
     )
@@ -187,7 +196,8 @@ def test_an_agent_without_a_capability_says_which_and_where_to_get_it(
     assert f"lacks {LACKING[name]}" in said.stderr
     assert "systemd: AmbientCapabilities=" in said.stderr
     assert "Traceback" not in said.stderr
-    assert host.agent is not None
+    assert agent is not None
+    assert host.agent == agent
     assert well(host)
 
 
@@ -233,10 +243,10 @@ def test_an_agent_whose_folder_cannot_be_made_names_it_and_ends(
     ids=" ".join,
 )
 def test_without_root_a_verb_says_in_one_sentence_what_is_missing(
-    host: LabHost, verb: list[str], tmp_path: Path
+    untouched: LabHost, verb: list[str]
 ) -> None:
     said = run(
-        host,
+        untouched,
         *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
         *(sys.executable, "-m", "netloom", *verb),
     )
@@ -244,13 +254,13 @@ def test_without_root_a_verb_says_in_one_sentence_what_is_missing(
     assert said.stderr.startswith("error: ")
     assert "hint: " in said.stderr
     assert len(said.stderr.splitlines()) == 2, said.stderr
-    assert well(host)
+    assert well(untouched)
 
 
 #: In a mount namespace of its own, whose mounts end with it: a disk of one MiB with the store on
 #: it, spoilt; then what a user sees of it.
 STORE = """
-disk=$1 home=$2
+disk=$1 home=$2  # $3: what the status will say
 mount -t tmpfs -o size=1m tmpfs $disk
 export NETLOOM_DATASTORE=sqlite://$disk/cluster.db
 netloom network create default --preset flannel >$home/made || exit 1
@@ -265,8 +275,10 @@ netloom agent 2>$home/log & agent=$!
 until netloom status -o json >$home/status; [ -s $home/status ]; do
     kill -0 $agent || break
 done
-until netloom status | grep -E 'away since|connected since'; do kill -0 $agent || break; done
-netloom status | grep -A1 '^store'; netloom status >/dev/null; echo "status=$?"
+until netloom status | grep -A1 '^store' >$home/said; grep -qF "$3" $home/said; do
+    kill -0 $agent || break
+done
+cat $home/said; netloom status >/dev/null; echo "status=$?"
 {mend}
 until netloom status | grep 'connected since'; do kill -0 $agent || break; done
 until netloom status >/dev/null; do kill -0 $agent || break; done; echo "mended=$?"
@@ -316,7 +328,7 @@ def test_a_bad_store_is_told_alike_by_the_verbs_the_agent_and_its_status(
     disk.mkdir()
     script = STORE.replace("{spoil}", spoil).replace("{mend}", mend)
     unshare = ("unshare", "-m", "--propagation", "private", "bash", "-c", script, "bash")
-    said = run(host, *unshare, str(disk), str(tmp_path))
+    said = run(host, *unshare, str(disk), str(tmp_path), words)
     whole = said.stdout + said.stderr
     log = (tmp_path / "log").read_text()
     assert f"create={code}" in said.stdout, whole

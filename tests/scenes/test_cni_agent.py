@@ -166,7 +166,8 @@ def ask(world: World, box: Box, listen: int, address: str, port: int) -> str:
         "c, _ = s.accept(); c.sendall(b'here'); c.close()"
     )
     client = (
-        f"import socket; print(socket.create_connection(('{address}', {port}), 5).recv(9).decode())"
+        "import socket\n"
+        f"print(socket.create_connection(('{address}', {port}), 60).recv(9).decode())"
     )
     process = subprocess.Popen(
         ["nsenter", f"--net={box.netns}", "python3", "-c", server], stdout=subprocess.PIPE
@@ -332,7 +333,7 @@ def test_an_interface_deleted_in_the_container_is_reported_or_whole_again(
     with contextlib.suppress(PluginFailed):
         world.runtime().check(conflist, box.id, box.netns)
         assert world.host.pings(address)
-    wait_until(lambda: world.host.pings(address), deadline_s=10, what="the agent's repair")
+    wait_until(lambda: world.host.pings(address), deadline_s=120, what="the agent's repair")
     world.runtime().check(conflist, box.id, box.netns)
 
 
@@ -415,7 +416,7 @@ def test_a_call_made_while_the_agent_is_restarted_is_served_by_the_next_one(
     world: World, box: Box
 ) -> None:
     agents.stop(world.host.home, signal.SIGKILL)
-    patient = world.runtime(NETLOOM_CNI_PATIENCE="30")
+    patient = world.runtime(NETLOOM_CNI_PATIENCE="60")
     world.added.append((chain(), box))
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         call = pool.submit(patient.add, chain(), box.id, box.netns)
@@ -435,7 +436,11 @@ def test_sixteen_callers_at_once_never_share_an_address(world: World, make_box: 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda b: world.runtime().delete(conflist, b.id, b.netns), boxes))
     assert world.endpoints() == 0
-    assert not [name for name in world.host_links() if name.startswith("veth")]
+    wait_until(
+        lambda: not [name for name in world.host_links() if name.startswith("veth")],
+        deadline_s=120,
+        what="their links' end",
+    )
 
 
 def test_the_python_front_serves_a_whole_life_too(world: World, box: Box, tmp_path: Path) -> None:

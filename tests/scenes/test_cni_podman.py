@@ -93,7 +93,7 @@ class Podman:
             env={**self.host.environment, "CONTAINERS_CONF": str(self.folder / "containers.conf")},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
             stdin=subprocess.DEVNULL,
         )
@@ -119,7 +119,7 @@ class Podman:
 
     def close(self) -> None:
         self.inside(*self.command("rm", "--all", "--force", "--time=0"))
-        self.holder.communicate(timeout=20)  # its stdin ends, so it does, and all in there with it
+        self.holder.communicate(timeout=60)  # its stdin ends, so it does, and all in there with it
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _configure(self) -> None:
@@ -170,9 +170,12 @@ def podman(lab_names: Iterator[str]) -> Iterator[Podman]:
 def _nothing_is_left(podman: Podman) -> Iterator[None]:
     yield
     podman("rm", "--all", "--force", "--time=0")
-    wait_until(lambda: endpoints(podman) == 0, deadline_s=10, what="the last DEL")
-    links = podman.host.json(["ip", "-j", "link"])
-    assert not [link["ifname"] for link in links if link["ifname"].startswith("veth")]
+    wait_until(lambda: endpoints(podman) == 0, deadline_s=120, what="the last DEL")
+    wait_until(
+        lambda: " veth" not in podman.host.exec(["ip", "link"]),
+        deadline_s=120,
+        what="its link's end",
+    )
 
 
 def endpoints(podman: Podman) -> int:
@@ -190,7 +193,7 @@ def test_podman_takes_our_list_for_a_network(podman: Podman) -> None:
 def test_a_container_has_an_address_of_ours_and_gives_it_back(podman: Podman) -> None:
     shown = podman.run("--rm", "nl:1", "/sbin/ip", "-4", "-o", "address", "show", "dev", "eth0")
     assert "inet 10.244.0." in shown
-    wait_until(lambda: endpoints(podman) == 0, deadline_s=10, what="the DEL of --rm")
+    wait_until(lambda: endpoints(podman) == 0, deadline_s=120, what="the DEL of --rm")
 
 
 def test_a_container_that_runs_is_reached_at_the_address_that_podman_shows(
@@ -224,7 +227,7 @@ def test_a_published_port_leads_into_the_container(podman: Podman) -> None:
     )
     client = (
         "import socket\n"
-        "print(socket.create_connection(('192.168.31.62', 8085), 5).recv(9).decode())"
+        "print(socket.create_connection(('192.168.31.62', 8085), 60).recv(9).decode())"
     )
     process = podman.popen("nsenter", "-t", str(pid), "--net", "python3", "-c", server)
     try:
@@ -240,4 +243,4 @@ def test_a_container_that_is_killed_gives_its_address_back(podman: Podman) -> No
     podman.run("--detach", "--name=five", "nl:1", "/usr/bin/sleep", "600")
     assert endpoints(podman) == 1
     podman("kill", "five")
-    wait_until(lambda: endpoints(podman) == 0, deadline_s=10, what="the DEL after the kill")
+    wait_until(lambda: endpoints(podman) == 0, deadline_s=120, what="the DEL after the kill")

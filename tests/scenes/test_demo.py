@@ -81,26 +81,29 @@ def test_on_a_terminal_it_is_coloured_and_with_no_color_it_is_not(
     ],
 )
 def test_interrupted_at_any_moment_it_leaves_nothing(name: str, moment: str, number: int) -> None:
-    demo = subprocess.Popen(
-        [*COMMAND, name],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert demo.stdout is not None
-    for line in demo.stdout:
-        if moment in line:
+    for _ in range(3):  # we may be too slow: it has ended then
+        demo = subprocess.Popen(
+            [*COMMAND, name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if moment in line:
+                break
+        demo.send_signal(number)
+        _, said = demo.communicate()
+        assert nothing_left(name)
+        if demo.returncode != 0:
             break
-    demo.send_signal(number)
-    _, said = demo.communicate()
     assert demo.returncode == 130, said
-    assert nothing_left(name)
 
 
 def test_killed_it_leaves_what_the_next_run_removes(name: str) -> None:
     demo = subprocess.Popen([*COMMAND, name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: teardown.namespaces_of(name), deadline_s=20, what="the lab to begin")
+    wait_until(lambda: teardown.namespaces_of(name), deadline_s=120, what="the lab to begin")
     demo.kill()
     demo.wait()
     done = subprocess.run([*COMMAND, name], capture_output=True, text=True, check=False)

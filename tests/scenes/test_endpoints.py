@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from netloom.drivers.cni.conflist import Conflist
 from netloom.kernel import namespaces
 from netloom.lab.lab import Lab
 from netloom.lab.processes import myself
@@ -20,7 +21,6 @@ from .cni_world import OURS, World, chain, document
 
 MAC = "ee:ee:ee:ee:ee:ee"
 GATEWAY6 = "fe80::ecee:eeff:feee:eeee"
-CALNET = chain({**OURS, "network": "blue"}, version="1.1.0")
 MakePod = Callable[..., "Pod"]
 
 
@@ -54,18 +54,24 @@ def namespaces_run(netns: str, argv: tuple[str, ...]) -> str:
 
 @pytest.fixture
 def make_pod(world: World, run_id: str) -> Iterator[MakePod]:
-    made: list[tuple[Pod, str]] = []
+    made: list[tuple[Pod, Conflist, str]] = []
 
-    def make(ifname: str = "cali0", before: Callable[[str], None] = lambda _: None) -> Pod:
+    def make(
+        ifname: str = "cali0",
+        before: Callable[[str], None] = lambda _: None,
+        network: str = "blue",
+        **wishes: Any,
+    ) -> Pod:
         box = world.box(run_id)
         before(box.netns)
-        said = world.runtime().add(CALNET, box.id, box.netns, ifname)
-        made.append((Pod(box.id, box.netns, said), ifname))
+        wanted = chain({**OURS, "network": network}, version="1.1.0")
+        said = world.runtime().add(wanted, box.id, box.netns, ifname, wishes)
+        made.append((Pod(box.id, box.netns, said), wanted, ifname))
         return made[-1][0]
 
     yield make
-    for pod, ifname in made:
-        world.runtime().delete(CALNET, pod.id, pod.netns, ifname)
+    for pod, wanted, ifname in made:
+        world.runtime().delete(wanted, pod.id, pod.netns, ifname)
         namespaces.delete(Path(pod.netns).name)
 
 
@@ -93,11 +99,18 @@ def test_inside_there_is_what_calicos_users_know(world: World, make_pod: MakePod
         "default via 169.254.1.1 dev cali0",
         "169.254.1.1 dev cali0 scope link",
     ]
-    assert [line.partition(" metric")[0] for line in lines(pod.run("ip", "-6", "route"))] == [
+    wanted = [
         f"{v6.partition('/')[0]} dev cali0 proto kernel",
         "fe80::/64 dev cali0 proto kernel",
         f"default via {GATEWAY6} dev cali0",
     ]
+    wait_until(
+        lambda: (
+            [line.partition(" metric")[0] for line in lines(pod.run("ip", "-6", "route"))] == wanted
+        ),
+        deadline_s=120,
+        what="the kernel's own route",
+    )
     assert lines(pod.run("ip", "neigh", "show", "nud", "permanent")) == [
         f"169.254.1.1 dev cali0 lladdr {MAC} PERMANENT",
         f"{GATEWAY6} dev cali0 lladdr {MAC} PERMANENT",
@@ -109,12 +122,34 @@ def test_inside_there_is_what_calicos_users_know(world: World, make_pod: MakePod
     assert world.host.pings(v6.partition("/")[0])
 
 
+@pytest.mark.parametrize(("network", "wanted"), [("blue", ""), ("tiny", MAC)])
+def test_inside_there_is_the_mac_that_was_said_and_the_host_knows_it(
+    world: World, make_pod: MakePod, network: str, wanted: str
+) -> None:
+    """Also Calico's own on both sides, where there is no IPv6: its link-local address would be two.
+
+    (Scene 1, step 6.)
+    """
+    pod = make_pod(network=network, **({"mac": wanted} if wanted else {}))
+    (said,) = [each["mac"] for each in pod.said["interfaces"] if each["name"] == "cali0"]
+    assert said == (wanted or said)
+    assert pod.run("cat", "/sys/class/net/cali0/address").strip() == said
+    assert not int(said[:2], 16) & 1
+    known = world.host.json(["ip", "-j", "neigh", "show", "dev", host_end(world)["ifname"]])
+    kept = {each["dst"]: each["lladdr"] for each in known if "PERMANENT" in each["state"]}
+    addresses = [each["address"].partition("/")[0] for each in pod.said["ips"]]
+    assert kept == dict.fromkeys(addresses, said)
+    for address in addresses:
+        assert world.host.pings(address)
+
+
 def test_on_the_host_there_is_a_cali_link_without_an_address_and_a_route_to_it(
     world: World, make_pod: MakePod
 ) -> None:
     """Scene 1, steps 5 and 7; udev leaves a MAC alone that was given when the link was made."""
     assert "cali" not in world.host.exec(["ip", "link"])
     pod = make_pod()
+    wait_until(lambda: host_end(world)["addr_info"], deadline_s=120, what="the kernel's address")
     link = host_end(world)
     name = link["ifname"]
     assert re.fullmatch(r"cali[0-9a-f]{11}", name)
@@ -135,11 +170,11 @@ def test_another_mac_as_udev_may_give_is_put_back_and_nothing_is_cut_off(
     name = host_end(world)["ifname"]
     world.host.exec(["ip", "link", "set", name, "address", "12:34:56:78:9a:bc"])
     wait_until(
-        lambda: host_end(world)["address"] == MAC, deadline_s=10, what="the MAC's being put back"
+        lambda: host_end(world)["address"] == MAC, deadline_s=120, what="the MAC's being put back"
     )
     for entry in pod.said["ips"]:
         address = entry["address"].partition("/")[0]
-        wait_until(lambda a=address: world.host.pings(a), deadline_s=10, what=f"{address} answers")
+        wait_until(lambda a=address: world.host.pings(a), deadline_s=120, what=f"{address} answers")
 
 
 def settings(place: str, device: str) -> dict[str, str]:

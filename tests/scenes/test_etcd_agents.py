@@ -18,6 +18,7 @@ from tests.scenes.etcd_lab import (
     etcdctl,
     in_step,
     leader,
+    noticed,
     owners,
     pings,
     restore,
@@ -93,9 +94,12 @@ def test_a_lost_majority_is_a_line_in_status_and_nothing_else(lab: Lab) -> None:
                 deadline_s=PATIENCE_S,
                 what=f"{host.name} to notice",
             )
-        said = h1.status()["store"]["error"]
         for member in etcd.members(lab.name):
-            assert member.endpoint in said
+            wait_until(
+                lambda member=member: member.endpoint in h1.status()["store"]["error"],  # type: ignore[misc]
+                deadline_s=PATIENCE_S,
+                what=f"{member.name} to be named",
+            )
         assert h1.run("meanwhile").pings(lab.host("h2").container("b").address)
         etcd.start(lab.name)
         in_step(lab)
@@ -124,7 +128,7 @@ def test_a_black_hole_between_an_agent_and_etcd_is_noticed_and_survived(lab: Lab
     with pings(lab) as running:
         subprocess.run(h1.command(["nft", "-f", "-"]), input=BLACK_HOLE, text=True, check=True)
         wait_until(lambda: state(h1) == "away", deadline_s=PATIENCE_S, what="h1 to notice")
-        assert state(lab.host("h2")) == "connected"
+        noticed([lab.host("h2")], "connected")
         assert h1.run("in-the-dark").pings(lab.host("h2").container("b").address)
         etcdctl(lab, first, "del", f"{HOSTS}ghost")
         store = lab.store()
@@ -187,7 +191,8 @@ def test_poison_below_our_prefix_is_a_line_in_status_and_nothing_else(lab: Lab) 
         in_step(lab)
     assert running.lost == 0
     assert values(lab, BLOCKS) == blocks
-    assert not h1.status()["problems"]
+    subjects = [problem["subject"] for problem in h1.status()["problems"]]
+    assert not [subject for subject in subjects if subject.startswith("key ")]
 
 
 def test_a_lease_that_is_revoked_under_an_agent_is_granted_anew(lab: Lab) -> None:
@@ -198,7 +203,6 @@ def test_a_lease_that_is_revoked_under_an_agent_is_granted_anew(lab: Lab) -> Non
     store = lab.store()
     with pings(lab) as running:
         store.revoke(old)
-        assert store.get(key) is None
 
         def back() -> bool:
             entry = store.get(key)
@@ -209,7 +213,9 @@ def test_a_lease_that_is_revoked_under_an_agent_is_granted_anew(lab: Lab) -> Non
     store.close()
     assert running.lost == 0
     assert values(lab, BLOCKS) == blocks
-    assert "granted anew" in said(lab.host("h1"))
+    wait_until(
+        lambda: "granted anew" in said(lab.host("h1")), deadline_s=PATIENCE_S, what="h1 to say so"
+    )
 
 
 def test_a_snapshot_that_is_restored_takes_no_route_and_gives_no_block_twice(
@@ -217,7 +223,7 @@ def test_a_snapshot_that_is_restored_takes_no_route_and_gives_no_block_twice(
 ) -> None:
     """What came after the snapshot is put back by those who hold it, and status says it."""
     h1, h2 = lab.host("h1"), lab.host("h2")
-    blocks = values(lab, BLOCKS)
+    blocks, hosts = values(lab, BLOCKS), set(values(lab, HOSTS))
     snapshot = tmp_path / "snapshot"
     first = etcd.members(lab.name)[0]
     etcdctl(lab, first, "snapshot", "save", str(snapshot))
@@ -244,7 +250,7 @@ def test_a_snapshot_that_is_restored_takes_no_route_and_gives_no_block_twice(
         )
         assert h1.run("after-restore").pings(h2.container("b").address)
     assert running.lost == 0
-    assert set(values(lab, HOSTS)) == {f"{HOSTS}h1", f"{HOSTS}h2"}
+    assert set(values(lab, HOSTS)) == hosts
 
 
 def test_a_snapshot_of_before_the_hosts_came_gives_each_its_own_block_again(

@@ -10,22 +10,21 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.store_contract.etcd_cluster import EtcdCluster, cluster
-from tests.store_contract.etcd_follower import Follower, put_surely
+from tests.store_contract.etcd_follower import Follower, following, put_surely, surely
 
 from netloom.lab.etcd import Member, datastore_url
 from netloom.model.datastore import Delete, Put, Transaction
 from netloom.model.errors import Unavailable
 from netloom.store.etcd.store import EtcdStore
-from netloom.store.etcd.transport import ANSWER_S
 from netloom.store.etcd.watch import QUIET_S
 
 pytestmark = pytest.mark.skipif(not shutil.which("etcd"), reason="etcd-server is not installed")
+LONG_ANSWER_S = 15.0
 CLAIMANT = str(Path(__file__).with_name("etcd_claimant.py"))
 
 
@@ -45,7 +44,7 @@ def etcd(whole: EtcdCluster) -> Iterator[EtcdCluster]:
 
 @pytest.fixture
 def store(etcd: EtcdCluster) -> Iterator[EtcdStore]:
-    store = EtcdStore(etcd.url)
+    store = surely(lambda: EtcdStore(etcd.url))
     yield store
     store.close()
 
@@ -57,8 +56,7 @@ def first(etcd: EtcdCluster, member: Member) -> str:
 
 def followed(etcd: EtcdCluster, store: EtcdStore) -> Follower:
     """Return a follower that has seen its first event."""
-    follower = Follower(store)
-    follower.until(lambda f: f.listings, "a first listing")
+    follower = following(store)
     revision = put_surely(store, "/f/first", b"1")
     follower.until(lambda f: f.seen == [revision], "a first event")
     return follower
@@ -66,7 +64,7 @@ def followed(etcd: EtcdCluster, store: EtcdStore) -> Follower:
 
 def test_a_killed_leader_costs_no_event_and_no_listing(etcd: EtcdCluster):
     leader = etcd.leader()
-    store = EtcdStore(first(etcd, leader))
+    store = surely(lambda: EtcdStore(first(etcd, leader)))
     follower = followed(etcd, store)
     for number in range(10):
         if number == 3:
@@ -85,7 +83,8 @@ def test_a_lost_majority_is_said_and_its_return_is_noticed(etcd: EtcdCluster, st
     etcd.kill(*gone)
     follower.until(lambda f: f.away, "the watch says that the store is away")
     for member in etcd.members:
-        assert f"{member.endpoint}: " in follower.why
+        named = f"{member.endpoint}: "
+        follower.until(lambda f, named=named: named in f.why, f"{named} the reason")  # type: ignore[misc]
     with pytest.raises(Unavailable):
         store.commit(Transaction([Put("/f/x", b"")]))
     etcd.start(*gone)
@@ -106,23 +105,23 @@ def test_a_whole_cluster_that_restarts_is_the_same_store(etcd: EtcdCluster, stor
     follower.finish()
     assert follower.listings == 1
     assert store.store_id == before
-    assert store.keep_alive(lease)
+    assert surely(lambda: store.keep_alive(lease))
 
 
 @pytest.mark.parametrize("how", ["hangs", "is cut off by a black hole"])
 def test_a_watch_leaves_a_member_that_is_silent(etcd: EtcdCluster, how: str):
     """No connection is reset: only silence tells."""
     member = etcd.members[0]
-    store = EtcdStore(first(etcd, member))
+    store = surely(lambda: EtcdStore(first(etcd, member)))
     follower = followed(etcd, store)
     if how == "hangs":
         etcd.hang(member)
     else:
         etcd.cut(member)
-    other = EtcdStore(datastore_url(etcd.members[1:]))
+    other = surely(lambda: EtcdStore(datastore_url(etcd.members[1:])))
     revision = put_surely(other, "/f/after", b"x")
     follower.until(lambda f: revision in f.seen, "the event, by another member")
-    assert store.get("/f/after") is not None
+    assert surely(lambda: store.get("/f/after")) is not None
     follower.finish()
     assert follower.listings == 1
     store.close()
@@ -132,10 +131,10 @@ def test_a_watch_leaves_a_member_that_is_silent(etcd: EtcdCluster, how: str):
 def test_a_member_without_its_cluster_is_left_by_the_watch(etcd: EtcdCluster):
     """It answers, it pings, it would be silent for ever: it has lost its leader."""
     member = etcd.members[0]
-    store = EtcdStore(first(etcd, member))
+    store = surely(lambda: EtcdStore(first(etcd, member)))
     follower = followed(etcd, store)
     etcd.isolate(member)
-    other = EtcdStore(datastore_url(etcd.members[1:]))
+    other = surely(lambda: EtcdStore(datastore_url(etcd.members[1:])))
     revision = put_surely(other, "/f/after", b"x")
     follower.until(lambda f: revision in f.seen, "the event, by another member")
     follower.finish()
@@ -154,10 +153,14 @@ def test_a_cut_from_all_members_ends_as_it_began(etcd: EtcdCluster, store: EtcdS
     assert follower.listings == 1
 
 
-def test_closing_does_not_wait_for_a_member_that_is_silent(etcd: EtcdCluster):
+def test_closing_does_not_wait_for_a_member_that_is_silent(
+    etcd: EtcdCluster, monkeypatch: pytest.MonkeyPatch
+):
     """An agent that is told to stop stops, whatever its store does."""
+    monkeypatch.setattr("netloom.store.etcd.watch.ANSWER_S", LONG_ANSWER_S)
+    monkeypatch.setattr("netloom.store.etcd.transport.ANSWER_S", LONG_ANSWER_S)
     member = etcd.members[0]
-    store = EtcdStore(datastore_url([member]))
+    store = surely(lambda: EtcdStore(datastore_url([member])))
     watch = store.watch("/f/", store.list("/f/").revision)
     assert watch.next(0) is None
     etcd.cut(member)
@@ -166,25 +169,23 @@ def test_closing_does_not_wait_for_a_member_that_is_silent(etcd: EtcdCluster):
     reader.start()
     reader.join(QUIET_S * 1.5)  # by now it asks the member, which does not answer
     assert reader.is_alive()
-    before = time.monotonic()
     store.close()
-    assert time.monotonic() - before < ANSWER_S / 2
-    reader.join(ANSWER_S * 3)
-    assert not reader.is_alive()
-    assert told == [None]
+    told.append("closed")
+    reader.join(LONG_ANSWER_S * 4)
+    assert told == ["closed", None], "whoever closes is not kept until the reader gives up"
 
 
 def test_compaction_past_what_was_seen_means_to_list_again(etcd: EtcdCluster):
     """The picture is never empty meanwhile, and a deletion in between is not missed."""
     member = etcd.members[0]
-    store = EtcdStore(datastore_url([member]))
+    store = surely(lambda: EtcdStore(datastore_url([member])))
     follower = followed(etcd, store)
     put_surely(store, "/f/gone", b"x")
     follower.until(lambda f: "/f/gone" in f.picture, "the second event")
     etcd.cut(member)
     follower.until(lambda f: f.away, "the watch says that the store is away")
-    other = EtcdStore(datastore_url(etcd.members[1:]))
-    other.commit(Transaction([Delete("/f/gone")]))
+    other = surely(lambda: EtcdStore(datastore_url(etcd.members[1:])))
+    surely(lambda: other.commit(Transaction([Delete("/f/gone")])))
     put_surely(other, "/f/new", b"x")
     etcd.compact(etcd.members[1:])
     etcd.mend(member)
@@ -202,7 +203,7 @@ def test_a_deletion_at_the_compacted_revision_is_not_missed(etcd: EtcdCluster, s
     store.commit(Transaction([Delete("/f/a")]))
     etcd.compact()
     put_surely(store, "/f/b", b"1")
-    batch = store.watch("/f/", seen).next(20)
+    batch = store.watch("/f/", seen).next(60)
     assert batch is not None
     assert batch.compacted
 
@@ -211,15 +212,14 @@ def test_a_restored_snapshot_is_noticed_by_all_at_whatever_revision(
     etcd: EtcdCluster, store: EtcdStore, tmp_path: Path
 ):
     """Same names, same cluster id: who comes late sees a new mark, though no lower revision."""
-    late = EtcdStore(etcd.url)
+    late = surely(lambda: EtcdStore(etcd.url))
     before = store.store_id
     put_surely(store, "/f/old", b"x")
     etcd.save(tmp_path / "snapshot")
     for number in range(5):
         put_surely(store, "/f/lost", b"%d" % number)
     seen = late.list("/f/").revision
-    follower = Follower(store)
-    follower.until(lambda f: f.listings, "a first listing")
+    follower = following(store)
     etcd.kill()
     etcd.restore(tmp_path / "snapshot")
     etcd.start()
@@ -227,12 +227,12 @@ def test_a_restored_snapshot_is_noticed_by_all_at_whatever_revision(
     follower.finish()
     assert set(follower.picture) == {"/f/old"}
     assert store.store_id != before
-    while store.list("").revision <= seen:
-        put_surely(store, "/f/new", b"%d" % store.list("").revision)
-    batch = late.watch("/f/", seen).next(20)
+    while (now := surely(lambda: store.list("")).revision) <= seen:
+        put_surely(store, "/f/new", b"%d" % now)
+    batch = late.watch("/f/", seen).next(60)
     assert batch is not None
     assert batch.compacted
-    assert late.list("/f/").revision > seen
+    assert surely(lambda: late.list("/f/")).revision > seen
     assert late.store_id == store.store_id
     late.close()
 
@@ -248,7 +248,7 @@ def test_another_cluster_in_the_same_place_is_another_store(etcd: EtcdCluster, s
     follower.finish()
     assert follower.picture == {}
     assert store.store_id != before
-    fresh = EtcdStore(etcd.url)
+    fresh = surely(lambda: EtcdStore(etcd.url))
     assert fresh.store_id == store.store_id
     fresh.close()
 
@@ -285,7 +285,7 @@ def test_thirty_hosts_that_claim_blocks_at_once_get_thirty_blocks(etcd: EtcdClus
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    said = [process.communicate(timeout=110) for process in crowd]
+    said = [process.communicate(timeout=240) for process in crowd]
     assert [process.returncode for process in crowd] == [0] * 30, [error for _, error in said]
     lines = [output.split() for output, _ in said]
     assert len({store_id for store_id, _ in lines}) == 1

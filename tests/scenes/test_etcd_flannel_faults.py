@@ -80,7 +80,11 @@ def test_a_lease_that_is_revoked_is_put_back_and_no_packet_is_lost(lab: Lab) -> 
     assert running.lost == 0
     assert owners(lab) == before
     for host in lab.hosts:
-        assert "is put back" in said(host)
+        wait_until(
+            lambda host=host: "is put back" in said(host),  # type: ignore[misc]
+            deadline_s=PATIENCE_S,
+            what=f"{host.name} to say so",
+        )
 
 
 @pytest.mark.slow  # a lease's least life is half a minute, and the outage must be longer

@@ -163,12 +163,12 @@ def test_damage_to_the_firewall_is_repaired_and_counted(
         )
         return listed == whole
 
-    wait_until(repaired, deadline_s=10, what="the firewall's repair")
+    wait_until(repaired, deadline_s=120, what="the firewall's repair")
     with telling.server(box.netns, 80):
         assert telling.ask(host_netns(world), HOST4, 8080)
     wait_until(
         lambda: world.host.status()["kernel"]["repaired"].get("nft", 0) > before,
-        deadline_s=10,
+        deadline_s=120,
         what="the repair to be counted",
     )
 
@@ -208,9 +208,9 @@ def test_another_firewall_that_drops_our_traffic_is_shown_with_the_remedy(world:
         return [one for one in problems if one["subject"] == "firewall inet site forward"]
 
     try:
-        (problem,) = wait_until(shown, deadline_s=10, what="the problem in status")
+        (problem,) = wait_until(shown, deadline_s=120, what="the problem in status")
         remedy = "nft insert rule inet site forward ip saddr 10.244.0.0/16 accept"
         assert remedy in problem["remedy"]
     finally:
         world.host.exec(["nft", "delete", "table", "inet", "site"])
-    wait_until(lambda: not shown(), deadline_s=10, what="the problem to be gone from status")
+    wait_until(lambda: not shown(), deadline_s=120, what="the problem to be gone from status")

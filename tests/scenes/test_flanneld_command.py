@@ -22,7 +22,7 @@ from netloom.model.datastore import Put, Transaction
 from netloom.model.errors import Unavailable
 
 PREFIX = "/atomic.io/network"
-PATIENCE_S = 40.0
+PATIENCE_S = 90.0
 pytestmark = pytest.mark.skipif(not shutil.which("etcd"), reason="etcd-server is not installed")
 
 
@@ -93,10 +93,11 @@ def test_flannels_user_changes_the_program_and_nothing_else(
         until(env.exists, str(env))
         (block,) = host.blocks()
         gateway = block.replace(".0/24", ".1/24")
-        assert env.read_text() == (
+        wanted = (
             f"FLANNEL_NETWORK=172.20.0.0/16\nFLANNEL_SUBNET={gateway}\n"
             f"FLANNEL_MTU={mtu}\nFLANNEL_IPMASQ=true\n"
         )
+        until(lambda env=env, wanted=wanted: env.read_text() == wanted, wanted)  # type: ignore[misc]
         daemon = tmp_path / f"{host.name}.json"
         daemon.write_text('{"log-driver": "json-file"}')
         verb = ["netloom", "docker-opts", "-f", str(env)]
@@ -119,8 +120,8 @@ def test_flannels_user_changes_the_program_and_nothing_else(
     assert all(entry.lease for entry in leases)
     first, second = lab.hosts
     near, far = first.run("a"), second.run("b")
-    assert near.pings(far.address)
-    assert far.pings(near.address)
+    until(lambda: near.pings(far.address), "a to reach b")
+    until(lambda: far.pings(near.address), "b to reach a")
 
 
 def test_a_restart_keeps_block_lease_and_file(lab: Lab, tmp_path: Path) -> None:

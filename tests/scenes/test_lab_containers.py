@@ -40,7 +40,7 @@ def test_a_container_is_run_shown_used_and_removed(lab: Lab) -> None:
     (container,) = [c for c in shown["containers"] if c["name"] == "first"]
     assert container["addresses"] == document["addresses"]
     assert shown["agent"]["ready"]
-    assert netloom(lab, "exec", "h2", "--", "ping", "-c1", "-W1", address).returncode == 0
+    assert netloom(lab, "exec", "h2", "--", "ping", "-c1", "-W5", address).returncode == 0
     inside = netloom(lab, "exec", "h1/first", "--", "ip", "-br", "address")
     assert address in inside.stdout
     assert netloom(lab, "rm", "h1", "first").returncode == 0
@@ -109,11 +109,11 @@ def test_a_command_runs_inside_and_its_published_port_is_reached_from_another_ho
     url = f"http://{lab.host('h1').underlay}:8080/"
     wait_until(
         lambda: "hello from inside" in lab.host("h2").exec([*get, url], check=False),
-        deadline_s=20,
+        deadline_s=60,
         what="the page",
     )
     lab.host("h1").remove("web")
-    wait_until(lambda: not web.known.process.alive, deadline_s=5, what="the server to end")
+    wait_until(lambda: not web.known.process.alive, deadline_s=60, what="the server to end")
 
 
 def test_without_its_agent_a_host_refuses_and_leaves_nothing_of_the_container(lab_up) -> None:
@@ -152,7 +152,7 @@ def test_containers_talk_whatever_the_flags_choose(lab_names, flags) -> None:
         one, two = (host.run("a") for host in lab.hosts)
         lab.settle()
         # The preset calico routes by BGP: a route is there when the other host has told of it.
-        wait_until(lambda: one.pings(two.address), deadline_s=20, what="an answer")
+        wait_until(lambda: one.pings(two.address), deadline_s=60, what="an answer")
         assert two.pings(one.address)
 
 
@@ -214,5 +214,5 @@ def test_an_agent_started_without_a_store_runs_and_the_lab_says_why_it_is_not_re
     assert lab.host("h1").status()["ready"] or "the store is away" in remark
     assert one.pings(two.address)
     lab.fault("store", "start-store")
-    wait_until(lambda: lab.host("h1").status()["ready"], deadline_s=30, what="h1 to be ready")
+    wait_until(lambda: lab.host("h1").status()["ready"], deadline_s=60, what="h1 to be ready")
     assert lab.host("h1").run("late").pings(two.address)

@@ -48,7 +48,7 @@ pytestmark = [
 ]
 PREFIX = "/coreos.com/network"
 SUBNETS = f"{PREFIX}/subnets/"
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
 CONFIG: dict[str, Any] = {
     "Network": "10.5.0.0/16",
     "SubnetMin": "10.5.1.0",

@@ -26,7 +26,7 @@ def move(lab: Lab, *assignments: str) -> None:
     """Write another backend and wait until every host follows and nothing of the former is left."""
     name = lab.networks()[0].name
     lab.hosts[0].exec(["netloom", "network", "set", name, *assignments])
-    wait_until(lambda: settled(lab), deadline_s=40, what=f"the move to {' '.join(assignments)}")
+    wait_until(lambda: settled(lab), deadline_s=60, what=f"the move to {' '.join(assignments)}")
 
 
 def test_a_container_with_its_blocks_first_address_keeps_it_through_every_move(
@@ -84,10 +84,10 @@ def test_one_pools_way_is_patched_and_the_other_pools_packets_notice_nothing(lab
         ):
             patch = json.dumps({"spec": {"vxlanMode": mode}})
             here.exec(["netloom", "patch", "ippool", "two", "-p", patch])
-            wait_until(lambda: settled(lab), deadline_s=40, what=f"the move to {mode}")
+            wait_until(lambda: settled(lab), deadline_s=60, what=f"the move to {mode}")
             wait_until(
                 lambda: route_to(here, "10.234.2.0/26") == f"10.234.2.0/26 {route}",  # noqa: B023
-                deadline_s=10,
+                deadline_s=60,
                 what=f"the route of {mode}",
             )
             assert route_to(here, of_one).endswith("proto bird")
@@ -162,14 +162,14 @@ def test_a_late_host_a_killed_agent_and_a_store_that_goes_away_cost_a_move_nothi
     with Pings(a, b.address, 0.005) as to_b, Pings(a, c.address, 0.005) as to_late:
         lab.fault(late.name, "kill-agent")
         one.exec(["netloom", "network", "set", "calnet1", f"backend={after}"])
-        wait_until(lambda: serves(lab, two, after), deadline_s=20, what="the second host is ready")
+        wait_until(lambda: serves(lab, two, after), deadline_s=60, what="the second host is ready")
         lab.fault(two.name, "kill-agent")
         lab.fault("store", "stop-store")
         late.start_agent()
         lab.fault("store", "start-store")
         assert lab.networks()[0].retiring, "not all have said that they follow"
         two.start_agent()
-        wait_until(lambda: settled(lab), deadline_s=40, what="the end of the move")
+        wait_until(lambda: settled(lab), deadline_s=60, what="the end of the move")
         if after == "bgp":
             wait_mesh(lab)
     assert (to_b.lost, to_late.lost) == (0, 0)

@@ -11,6 +11,7 @@ import pytest
 
 from netloom.lab.documents import default_document, load_document
 from netloom.lab.lab import Lab
+from netloom.lab.waiting import wait_until
 
 LabUp = Callable[..., Lab]
 KINDS = ("bridge", "routed")
@@ -91,6 +92,10 @@ def test_every_choice_of_network_side_by_side_and_everyone_reaches_everyone(lab_
     for host in lab.hosts:
         for name in ("default", "cal", "six", "six2"):
             host.run(name, networks=[name])
-    said = run("netloom", "ping", "--lab", lab.name)
-    assert said.returncode == 0, said.stdout
+    # Each host hears of the blocks that the other has claimed by now.
+    wait_until(
+        lambda: run("netloom", "ping", "--lab", lab.name).returncode == 0,
+        deadline_s=60,
+        what="everyone to reach everyone",
+    )
     assert lab.host("h1").status()["well"]

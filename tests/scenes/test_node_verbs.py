@@ -43,7 +43,7 @@ def test_node_run_starts_agents_that_peer_with_each_other(bare: Lab, tmp_path: P
     h1 = bare.host("h1")
     wait_until(
         lambda: h1.exec(["netloom", "node", "status"]).count("Established") == 2,
-        deadline_s=20,
+        deadline_s=60,
         what="a full mesh",
     )
     lines = h1.exec(["netloom", "node", "status"]).splitlines()

@@ -158,7 +158,7 @@ def world(make_netns: Callable[[str], Netns], two_hosts: tuple[Netns, Netns]) ->
 
 def wait_until_ports_forward(host: Netns) -> None:
     """Wait until the kernel has noticed that both ends of the bridge's ports are up."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while any(port["state"] != "forwarding" for port in host.json("bridge", "-j", "link")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -209,7 +209,7 @@ def test_multicast_out_of_a_pool_is_never_masqueraded(world: World) -> None:
         listener.bind(("239.1.2.3", 7002))
         member = socket.inet_aton("239.1.2.3") + socket.inet_aton(OUTSIDE4)
         listener.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
-        listener.settimeout(5)
+        listener.settimeout(60)
 
         def send() -> None:
             with socket.socket(socket.AF_INET, UDP) as channel:
@@ -309,7 +309,7 @@ def test_a_container_cannot_reach_what_listens_on_the_hosts_loopback(world: Worl
     world.neighbour.netns.call(lambda: sysctl.write("ipv4/conf/eth0/route_localnet", "1"))
     with world.host.call(lambda: socket.socket(socket.AF_INET, UDP)) as heard:
         heard.bind(("127.0.0.1", 7003))
-        heard.settimeout(5)
+        heard.settimeout(60)
 
         def knock(text: bytes) -> None:
             with socket.socket(socket.AF_INET, UDP) as channel:
@@ -337,10 +337,10 @@ def test_connections_under_way_survive_the_tables_replacement(world: World) -> N
     world.publish(world.bridged.endpoint(PortMapping(8080, 80)))
     server = world.bridged.netns.call(lambda: socket.create_server(("0.0.0.0", 80)))
     with server:
-        client = world.outside.call(lambda: socket.create_connection((HOST4, 8080), timeout=5))
+        client = world.outside.call(lambda: socket.create_connection((HOST4, 8080), timeout=60))
         channel, _ = server.accept()
         with client, channel:
-            channel.settimeout(5)
+            channel.settimeout(60)
             for number in range(5):
                 ports = [PortMapping(8080, 80), PortMapping(9000 + number, 90)]
                 world.publish(world.bridged.endpoint(*ports))
@@ -371,10 +371,10 @@ def test_a_client_that_never_stops_asking_over_udp_follows_the_port(
         assert not told(client)
         world.publish(world.bridged.endpoint(PortMapping(5353, 53, "udp")))
         with telling_server(world.bridged.netns, 53, UDP):
-            wait_until(lambda: told(client), deadline_s=10, what="an answer from the first one")
+            wait_until(lambda: told(client), deadline_s=60, what="an answer from the first one")
         world.publish(world.routed.endpoint(PortMapping(5353, 54, "udp")))
         with telling_server(world.routed.netns, 54, UDP):
-            wait_until(lambda: told(client), deadline_s=10, what="an answer from the second one")
+            wait_until(lambda: told(client), deadline_s=60, what="an answer from the second one")
         world.publish()
         with telling_server(world.host, 5353, UDP):
-            wait_until(lambda: told(client), deadline_s=10, what="an answer from the host itself")
+            wait_until(lambda: told(client), deadline_s=60, what="an answer from the host itself")

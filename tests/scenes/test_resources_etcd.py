@@ -95,7 +95,7 @@ def test_of_two_people_at_once_one_is_told(etcd: EtcdCluster, verb: Verb) -> Non
     def replace(number: int, path: Path) -> None:
         with inside(etcd.client):
             path.write_text(old.replace("64513", str(64600 + number)))
-            begin.wait(timeout=20)
+            begin.wait(timeout=90)
             codes.append(run(["replace", "-f", str(path)]))
 
     threads = [
@@ -104,7 +104,7 @@ def test_of_two_people_at_once_one_is_told(etcd: EtcdCluster, verb: Verb) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=90)
     assert sorted(codes) == [0, 4, 4, 4]
 
 

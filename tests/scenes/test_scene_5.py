@@ -38,7 +38,7 @@ SYSCONFIG = f"""# Flanneld configuration options
 FLANNEL_ETCD_ENDPOINTS="{ETCD}"
 FLANNEL_ETCD_PREFIX="{PREFIX}"
 """
-PATIENCE_S = 40.0
+PATIENCE_S = 60.0
 #: An /etc of the host's own: the machine's below, the file of the host's upon it.
 WITH_ITS_ETC = """
 set -eu
@@ -253,6 +253,41 @@ def test_docker_takes_a_block_of_each_family(lab: Lab) -> None:
     form = "{{.NetworkSettings.GlobalIPv6Address}}"
     assert " 0% packet loss" in ping(one, "aa", docker(two, "inspect", "-f", form, "bb"))
     assert " 0% packet loss" in ping(two, "bb", docker(one, "inspect", "-f", form, "aa"))
+
+
+def mtu_inside(host: LabHost, name: str) -> int:
+    """Return the MTU that a container of Docker's has."""
+    return int(docker(host, "exec", name, "cat", "/sys/class/net/eth0/mtu"))
+
+
+def test_after_a_switch_docker_has_the_new_mtu_with_its_next_start_and_containers_with_theirs(
+    lab: Lab,
+) -> None:
+    """Until then they keep theirs, and what is too long for the tunnel is told them by ICMP."""
+    plain = f'{{ "Network": "{POOL}", "Backend": {{"Type": "host-gw"}} }}'
+    flannel_up(lab, replace(BACKENDS["vxlan"], config=plain))
+    for host in lab.hosts:
+        host.exec(["netloom", "docker-opts", "--write"])
+        host.start_docker()
+    one, two = lab.hosts
+    container(one, "aa")
+    far = container(two, "bb")
+    assert mtu_inside(one, "aa") == 1500
+    long = ["docker", "exec", "aa", "ping", "-c", "1", "-W", "2", "-s", "1472", far]
+    until(lambda: " 0% packet loss" in one.exec(long, check=False), "long packets, whole")
+
+    etcdctl(lab, "put", KEY, BACKENDS["vxlan"].config)
+    until_on(lab.hosts, lambda h: "MTU=1450" in h.home.subnet_file.read_text(), "the new MTU")
+    until_on(lab.hosts, lambda h: "flannel.1" in h.status()["peers"][0]["path"], "the new way")
+    assert mtu_inside(one, "aa") == 1500
+    until(lambda: " 0% packet loss" in one.exec(long, check=False), "long packets, in two")
+
+    assert "mtu 1450" in one.exec(["netloom", "docker-opts", "--write"])
+    assert mtu_inside(one, "aa") == 1500, "Docker was not told to look"
+    one.start_docker()
+    docker(one, "start", "aa")
+    assert mtu_inside(one, "aa") == 1450
+    assert " 0% packet loss" in ping(one, "aa", far)
 
 
 def lets_us_through(host: LabHost) -> bool:

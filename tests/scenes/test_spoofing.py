@@ -99,7 +99,7 @@ def ear(place: Place, family: int, device: str = "") -> Iterator[socket.socket]:
         if device:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
         made.bind(("", PORT))
-        made.settimeout(10)
+        made.settimeout(60)
         yield made
 
 
@@ -183,7 +183,7 @@ def test_it_is_the_guard_that_keeps_it_away_and_one_that_was_flushed_is_back(
         host.start_agent()
     wait_until(
         lambda: host.json(["ip", "-j", "link", "show", device])[0]["group"] == "78",
-        deadline_s=10,
+        deadline_s=60,
         what="the group's repair",
     )
     said(lab, f"h1/liar-{kind}", "outside", "h2", family)
@@ -247,7 +247,7 @@ def test_neighbours_are_found_and_doubles_detected_as_ever(lab: Lab, kind: str) 
         listed = liar.exec(["ip", "-6", "address", "show", "dev", "eth0"])
         return "dadfailed" in next(x for x in listed.splitlines() if local in x)
 
-    wait_until(found, deadline_s=10, what="the double's being found")
+    wait_until(found, deadline_s=60, what="the double's being found")
     liar.exec(["ip", "address", "del", f"{local}/64", "dev", "eth0"])
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from tests.scenes.test_switching import NETWORK, block_of, moved, switch, way
+from tests.scenes.bgp_lab import settled
+from tests.scenes.test_switching import NETWORK, block_of, switch, way
 
 from netloom.lab.documents import default_document
 from netloom.lab.lab import Lab, LabHost
@@ -34,7 +35,7 @@ print(want)
 """
 _SEND = """
 import select, socket, sys
-peer = socket.create_connection((sys.argv[1], 5001), timeout=20)
+peer = socket.create_connection((sys.argv[1], 5001), timeout=60)
 count = 0
 while not select.select([sys.stdin], [], [], 0)[0]:
     lines = range(count, count + 5000)
@@ -58,8 +59,8 @@ def stream(source: Place, target: Place, address: str) -> Iterator[None]:
     sender = source.popen([sys.executable, "-c", _SEND, address], **pipes)
     try:
         yield
-        sent, _ = sender.communicate("\n", timeout=30)
-        received, _ = receiver.communicate(timeout=30)
+        sent, _ = sender.communicate("\n", timeout=90)
+        received, _ = receiver.communicate(timeout=90)
         assert (sender.returncode, receiver.returncode) == (0, 0)
         assert int(sent) == int(received) > 0
     finally:
@@ -77,8 +78,8 @@ def serves(lab: Lab, host: str, label: str) -> bool:
     return any(label in one for one in served)
 
 
-def settled(lab: Lab, what: str) -> None:
-    wait_until(lambda: moved(lab), deadline_s=40, what=what)
+def wait_settled(lab: Lab, what: str) -> None:
+    wait_until(lambda: settled(lab), deadline_s=60, what=what)
 
 
 def test_a_tcp_stream_goes_on_there_and_back_though_the_mtu_shrinks(lab_up: LabUp) -> None:
@@ -93,10 +94,10 @@ def test_a_tcp_stream_goes_on_there_and_back_though_the_mtu_shrinks(lab_up: LabU
     assert mtu() == (1500, 1500)
     with stream(a, b, b.address), Pings(b, a.address, 0.005) as pings:
         switch(h1, "backend=vxlan")
-        settled(lab, "the move to vxlan")
+        wait_settled(lab, "the move to vxlan")
         assert mtu() == (1450, 1450), "containers that run take the new MTU"
         switch(h1, "backend=host-gw")
-        settled(lab, "the move back")
+        wait_settled(lab, "the move back")
         assert mtu() == (1500, 1500)
     assert pings.lost == 0
 
@@ -120,16 +121,16 @@ def test_strict_reverse_path_filters_of_the_hosts_cost_nothing(lab_up: LabUp, st
             lab.fault("h2", "kill-agent")
             former = way(h1, theirs)
             switch(h1, f"backend.type={kind}", *([f"backend.{vni}"] if vni else []))
-            wait_until(lambda: serves(lab, "h1", vni or kind), deadline_s=20, what="h1 is ready")  # noqa: B023
+            wait_until(lambda: serves(lab, "h1", vni or kind), deadline_s=60, what="h1 is ready")  # noqa: B023
             lab.fault("h1", "freeze-agent")
             h2.start_agent()
-            wait_until(lambda: way(h2, own) == device, deadline_s=20, what="h2 has moved")  # noqa: B023
+            wait_until(lambda: way(h2, own) == device, deadline_s=60, what="h2 has moved")  # noqa: B023
             assert way(h1, theirs) == former, "now the two ways differ"
             with Pings(a, b.address, 0.005) as between:
                 pass
             assert between.lost == 0
             lab.fault("h1", "thaw-agent")
-            settled(lab, f"the move to {device}")
+            wait_settled(lab, f"the move to {device}")
     assert (there.lost, back.lost) == (0, 0)
 
 
@@ -141,14 +142,14 @@ def test_agents_store_and_a_second_switch_in_the_middle_cost_nothing(lab_up: Lab
     with Pings(a, b.address, 0.005) as to_b, Pings(a, c.address, 0.005) as to_c:
         lab.fault("h3", "kill-agent")
         switch(h1, "backend=host-gw")
-        wait_until(lambda: way(h1, blocks[0]) == "ens33", deadline_s=20, what="h1 to h2 moved")
+        wait_until(lambda: way(h1, blocks[0]) == "ens33", deadline_s=60, what="h1 to h2 moved")
         lab.fault("h2", "kill-agent")
         lab.fault("store", "stop-store")
         h3.start_agent()
         lab.fault("store", "start-store")
         switch(h1, "backend.type=vxlan", "backend.vni=9")  # before the first move ended
         h2.start_agent()
-        settled(lab, "the end of both moves")
+        wait_settled(lab, "the end of both moves")
         assert {way(h1, block) for block in blocks} == {"flannel.9"}
         assert "flannel.1:" not in h3.exec(["ip", "-o", "link"])
     assert (to_b.lost, to_c.lost) == (0, 0)
@@ -166,12 +167,12 @@ def test_both_families_move_while_a_host_joins_and_a_dead_one_is_forgotten(lab_u
         lab.fault("h3", "kill-agent")
         switch(h1, "backend=host-gw")
         blocks = {host.name: block_of(host) for host in (h1, h2)}
-        wait_until(lambda: way(h1, blocks["h2"]) == "ens33", deadline_s=20, what="h1 moved")
+        wait_until(lambda: way(h1, blocks["h2"]) == "ens33", deadline_s=60, what="h1 moved")
         h4.start_agent()
         d = h4.run("d")
         with Pings(d, four, 0.01) as joined:
             h1.exec(["netloom", "host", "forget", "h3", "--force"])
-            wait_until(lambda: len(moved_hosts(h1, h2, h4)) == 3, deadline_s=40, what="end")
+            wait_until(lambda: len(moved_hosts(h1, h2, h4)) == 3, deadline_s=60, what="end")
     assert (over4.lost, over6.lost, joined.lost) == (0, 0, 0)
 
 

@@ -26,8 +26,9 @@ from netloom.model.errors import Unavailable
 from netloom.store.etcd.gateway import Gateway
 from netloom.store.etcd.url import parse_url
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 _NET = "10.99.0."
+_CTL = ("--dial-timeout=60s", "--command-timeout=60s")
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -150,19 +151,35 @@ class EtcdCluster:
         raise AssertionError("no leader was elected")
 
     def call(self, path: str, request: dict[str, Any], members: Sequence[Member] = ()) -> Any:
-        """Ask the cluster, as an operator would with curl; the thread must be inside."""
+        """Ask the cluster, as an operator would with curl, until it answers.
+
+        The thread must be inside.
+        """
+        deadline = time.monotonic() + PATIENCE_S
         gateway = Gateway(parse_url(datastore_url(members or self.members)))
         try:
-            return gateway.call(path, request).data
+            while True:
+                try:
+                    return gateway.call(path, request).data
+                except Unavailable:
+                    if time.monotonic() > deadline:
+                        raise
         finally:
             gateway.close()
 
     def ctl(self, *arguments: str) -> str:
-        """Run etcdctl at the clients' place."""
+        """Run etcdctl at the clients' place, until etcd has done what it is told."""
         endpoints = ",".join(member.endpoint for member in self.members)
-        return self.client.run(
-            "env", "ETCDCTL_API=3", "etcdctl", "--endpoints", endpoints, *arguments
-        )
+        words = ["env", "ETCDCTL_API=3", "etcdctl", *_CTL, "--endpoints", endpoints, *arguments]
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self.client.run(*words)
+            except AssertionError as error:
+                if "already" in str(error):
+                    return ""  # an attempt of unknown outcome was done
+                if "timed out" not in str(error) or time.monotonic() > deadline:
+                    raise
 
     def wipe(self) -> None:
         """Delete every key and lease."""
@@ -178,8 +195,8 @@ class EtcdCluster:
     def save(self, path: Path) -> None:
         """Take a snapshot of the first member."""
         endpoint = self.members[0].endpoint
-        self.client.run("env", "ETCDCTL_API=3", "etcdctl", "--endpoints", endpoint, "snapshot",
-                        "save", str(path))  # fmt: skip
+        self.client.run("env", "ETCDCTL_API=3", "etcdctl", *_CTL, "--endpoints", endpoint,
+                        "snapshot", "save", str(path))  # fmt: skip
 
     def restore(self, path: Path, token: str = "netloom") -> None:
         """Put a snapshot in the place of every (stopped) member's data."""

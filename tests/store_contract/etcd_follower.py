@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from netloom.model.datastore import Compare, Put, Store, Transaction
 from netloom.model.errors import Unavailable
 
-PATIENCE_S = 40.0
+T = TypeVar("T")
+PATIENCE_S = 90.0
 
 
 class Follower:
@@ -42,11 +44,12 @@ class Follower:
 
     def finish(self) -> None:
         """Stop, and hold the picture against what the store says."""
-        revision = self._store.list(self._prefix).revision
+        revision = surely(lambda: self._store.list(self._prefix)).revision
         self.until(lambda f: f.revision >= revision, f"revision {revision} is seen")
         self._stop.set()
         self._thread.join(PATIENCE_S)
-        there = {entry.key: entry.value for entry in self._store.list(self._prefix).entries}
+        listing = surely(lambda: self._store.list(self._prefix))
+        there = {entry.key: entry.value for entry in listing.entries}
         assert self.picture == there
         assert self.seen == sorted(self.seen), "events came out of order"
         assert len(set(self.seen)) == len(self.seen), "an event came twice"
@@ -100,6 +103,24 @@ class Follower:
             self.why = str(error)
             self._changed.notify_all()
         self._stop.wait(0.1)
+
+
+def following(store: Store, prefix: str = "/f/") -> Follower:
+    """Return a follower that has listed: each later commit comes to it as an event."""
+    follower = Follower(store, prefix)
+    follower.until(lambda f: f.listings, "a first listing")
+    return follower
+
+
+def surely(call: Callable[[], T]) -> T:
+    """Return what a call returns that may be repeated, once the store answers."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return call()
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
 
 
 def put_surely(store: Store, key: str, value: bytes) -> int:

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.store_contract.patience import PATIENCE_S
 from tests.store_contract.place import Place
-from tests.store_contract.watching import PATIENCE_S, events_until, put, said
+from tests.store_contract.watching import events_until, put, said
 
 from netloom.model.datastore import Store
 
@@ -27,7 +28,7 @@ def worker(verb: str, url: str, *arguments: object) -> subprocess.Popen[str]:
 def finish(process: subprocess.Popen[str]) -> str:
     """Wait for the process, which must end well, and return what it said."""
     try:
-        output, complaint = process.communicate(timeout=PATIENCE_S * 3)
+        output, complaint = process.communicate(timeout=PATIENCE_S * 5)
     finally:
         process.kill()
     assert process.returncode == 0, complaint

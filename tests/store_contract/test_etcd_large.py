@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.store_contract.etcd_cluster import EtcdCluster, cluster
+from tests.store_contract.patience import PATIENCE_S
 from tests.store_contract.watching import put
 
 from netloom.model.datastore import Put, Transaction
@@ -88,7 +89,7 @@ def test_transactions_stay_whole_in_a_history_that_comes_in_fragments(store: Etc
     seen: dict[int, list[str]] = {}
     told = 0
     while told < last:
-        batch = watch.next(20)
+        batch = watch.next(PATIENCE_S)
         assert batch is not None
         for event in batch.events:
             assert event.entry is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.store_contract.etcd_cluster import EtcdCluster, cluster
+from tests.store_contract.patience import PATIENCE_S
 from tests.store_contract.place import Place
 from tests.store_contract.suite import StoreContract
 from tests.store_contract.test_etcd import EtcdPlace
@@ -27,7 +28,7 @@ class FlannelPlace(EtcdPlace):
     """The same keys, seen through the adapter."""
 
     def open(self) -> Store:
-        return FlannelStore(super().open())
+        return FlannelStore(super().open(), recent_s=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def commit(store: Store, *operations: Put | Delete) -> int:
 
 
 def fill(raw: Store) -> None:
-    ttl = raw.grant(60)
+    ttl = raw.grant(600)
     leases = [Put(each.key, each.value, ttl) for each in map(lease, (1, 2, 3))]
     commit(raw, Put(f"{ROOT}config", CONFIG), *leases)
 
@@ -87,7 +88,7 @@ def test_what_others_write_is_seen_without_another_listing(etcd: EtcdCluster, ra
     store = FlannelStore(counted)
     try:
         assert hosts(store) == {"192.0.2.1", "192.0.2.2", "192.0.2.3"}
-        ttl = raw.grant(60)
+        ttl = raw.grant(600)
         commit(raw, Put(lease(4).key, lease(4).value, ttl), Put(lease(1).key, lease(9).value, ttl))
         assert hosts(store) == {"192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.9"}
         key = keys.block_key("default", ipaddress.ip_network("10.244.4.0/24"))
@@ -102,12 +103,12 @@ def test_what_others_delete_is_seen_even_where_as_many_came(etcd: EtcdCluster, r
     store = FlannelStore(EtcdStore(etcd.url))
     try:
         assert len(hosts(store)) == 3
-        commit(raw, Delete(lease(2).key), Put(lease(5).key, lease(5).value, raw.grant(60)))
+        commit(raw, Delete(lease(2).key), Put(lease(5).key, lease(5).value, raw.grant(600)))
         assert hosts(store) == {"192.0.2.1", "192.0.2.3", "192.0.2.5"}
         commit(raw, Delete(lease(3).key))
         assert hosts(store) == {"192.0.2.1", "192.0.2.5"}
         commit(raw, Delete(lease(1).key))
-        commit(raw, Put(lease(1).key, lease(7).value, raw.grant(60)))  # gone, and there anew
+        commit(raw, Put(lease(1).key, lease(7).value, raw.grant(600)))  # gone, and there anew
         assert hosts(store) == {"192.0.2.5", "192.0.2.7"}
     finally:
         store.close()
@@ -156,7 +157,7 @@ def test_a_store_restored_from_a_copy_is_listed_again(
     etcd.save(tmp_path / "copy")
     store = FlannelStore(EtcdStore(etcd.url))
     try:
-        commit(raw, Put(lease(4).key, lease(4).value, raw.grant(60)), Delete(lease(1).key))
+        commit(raw, Put(lease(4).key, lease(4).value, raw.grant(600)), Delete(lease(1).key))
         assert hosts(store) == {"192.0.2.2", "192.0.2.3", "192.0.2.4"}
         etcd.kill()
         etcd.restore(tmp_path / "copy")

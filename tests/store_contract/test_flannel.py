@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.store_contract.patience import PATIENCE_S
 from tests.store_contract.place import Place
 from tests.store_contract.suite import StoreContract
 from tests.store_contract.test_sqlite import SqlitePlace
 
 from netloom.model.datastore import Store
 from netloom.store.flannel.adapter import FlannelStore
-from netloom.store.sqlite import SqliteStore
 
 
 @dataclass
@@ -20,7 +20,7 @@ class FlannelPlace(SqlitePlace):
     """The same database, seen through the adapter."""
 
     def open(self) -> Store:
-        return FlannelStore(SqliteStore(str(self.path)))
+        return FlannelStore(super().open(), recent_s=PATIENCE_S)
 
 
 class TestFlannelOverSqlite(StoreContract):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.store_contract.patience import PATIENCE_S
 from tests.store_contract.place import Place
 from tests.store_contract.suite import StoreContract
 
@@ -26,7 +27,7 @@ class SqlitePlace:
         return f"sqlite://{self.path}"
 
     def open(self) -> Store:
-        return SqliteStore(str(self.path))
+        return SqliteStore(str(self.path), busy_s=PATIENCE_S)
 
     def forget_history(self) -> None:
         with sqlite3.connect(self.path) as database:

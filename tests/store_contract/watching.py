@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+from tests.store_contract.patience import PATIENCE_S
 from tests.store_contract.place import Place
 
 from netloom.model.datastore import Batch, Delete, Event, Put, Store, Transaction, Watch
-
-PATIENCE_S = 20.0  # no test waits this long unless it fails
 
 
 def events_until(watch: Watch, revision: int) -> list[Event]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from patience import PATIENCE_S, opened
+
 from netloom.model.datastore import Compare, Put, Store, Transaction
-from netloom.store.opening import open_store
 
 
 def count(store: Store, key: str, times: str) -> None:
@@ -34,7 +35,7 @@ def follow(store: Store, prefix: str, after: str, last: str) -> None:
     print("ready", flush=True)
     seen = 0
     while seen < int(last):
-        batch = watch.next(20)
+        batch = watch.next(PATIENCE_S)
         if batch is None or batch.compacted:
             sys.exit(f"nothing more after revision {seen}")
         for event in batch.events:
@@ -44,4 +45,4 @@ def follow(store: Store, prefix: str, after: str, last: str) -> None:
 
 if __name__ == "__main__":
     verb, url, *arguments = sys.argv[1:]
-    {"count": count, "write": write, "follow": follow}[verb](open_store(url), *arguments)
+    {"count": count, "write": write, "follow": follow}[verb](opened(url), *arguments)

@@ -22,6 +22,8 @@ from tests.uml import second_kernel
 _HERE = Path(__file__).parent
 _INSIDE = "NETLOOM_SECOND_KERNEL"
 _REPORTS = "reports"
+#: What the run inside has no use for: to load it takes seconds there.
+_NOT_INSIDE = ("cacheprovider", "hypothesispytest", "xdist", "xdist.looponfail")
 _RESULTS = pytest.StashKey[dict[Path, tuple[second_kernel.Ran, list[dict[str, Any]]]]]()
 
 _labs_apart = scenes._labs_apart
@@ -47,6 +49,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_Recorder(config))
     else:
         config.stash[_RESULTS] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Outside, the test that boots the kernel waits for a whole module; inside, each for itself."""
+    if _INSIDE not in os.environ:
+        for item in items:
+            if item.path.parent == _HERE:
+                item.add_marker(pytest.mark.timeout(second_kernel.PATIENCE_S + 10))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -87,11 +97,15 @@ def _report(item: pytest.Item, outcome: Any, text: Any) -> pytest.TestReport:
 def _run_module(item: pytest.Item) -> tuple[second_kernel.Ran, list[dict[str, Any]]]:
     chosen = [other.nodeid for other in item.session.items if other.path == item.path]
     command = [
+        f"PYTHONPATH={shlex.quote(os.environ.get('PYTHONPATH', ''))}",
         f"{_INSIDE}=/run/out/{_REPORTS}",
-        *(shlex.quote(word) for word in (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")),
+        *(shlex.quote(word) for word in (sys.executable, "-m", "pytest")),
+        *(f"-p no:{plugin}" for plugin in _NOT_INSIDE),
         *(shlex.quote(nodeid) for nodeid in chosen),
     ]
-    return second_kernel.run(" ".join(command), _read_reports)
+    said = item.get_closest_marker("timeout")
+    patience_s = said.args[0] - 10 if said else second_kernel.PATIENCE_S
+    return second_kernel.run(" ".join(command), _read_reports, patience_s)
 
 
 def _read_reports(folder: Path) -> list[dict[str, Any]]:

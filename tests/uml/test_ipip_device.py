@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import Netns
 
 from netloom.kernel import preflight
+from netloom.kernel.devices import Devices
 from netloom.kernel.rtnetlink import RtKernel
 from netloom.model.errors import Conflict
 from netloom.model.kernel import BIRD_PROTOCOL, Address, Ipip, KernelObject, Link, Route, state_of
@@ -75,9 +76,15 @@ def as_it_comes(host: Netns) -> bool:
 def test_to_ask_for_the_device_has_the_kernel_load_its_module_and_makes_it_ours(
     host: Netns, settle: Settle
 ) -> None:
-    """The first test of the module: there is no tunl0 anywhere before."""
+    """The first test of the module: there is no tunl0 anywhere before.
+
+    To find out whether there could be one loads nothing; where no list of modules is at hand,
+    nothing is said.
+    """
+    assert "ipip" not in host.call(Devices())
     assert "tunl0" not in host.sh("ip link")
     assert not settle(*WANTED.values())
+    assert host.call(Devices())["ipip"] is True
     link = tunl0(host)
     assert (link["ifalias"], link["mtu"]) == ("netloom:blue", 1480)
     assert "UP" in link["flags"]

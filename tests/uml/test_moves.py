@@ -6,7 +6,7 @@ The firewall is refused by this kernel, which holds no move up. What needs no ip
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from tests.scenes.bgp_lab import document
@@ -43,22 +43,29 @@ def leads(host: LabHost, block: str, way: str) -> bool:
     return "\n" not in routes and routes.endswith(way)
 
 
+def follow(lab: Lab, argv: Sequence[str], way: str) -> None:
+    """Say something on the first host; wait until both have left the former backend for ``way``."""
+    one, two = lab.hosts
+    one.exec(argv)
+    wait_until(lambda: not lab.networks()[0].retiring, deadline_s=60, what=" ".join(argv))
+    for host, far in ((one, two), (two, one)):
+        (block,) = far.blocks()
+        wait_until(
+            lambda host=host, block=block: leads(host, block, way),  # type: ignore[misc]
+            deadline_s=60,
+            what=f"{host.name}'s way after {' '.join(argv)}",
+        )
+
+
 def test_every_move_to_ipip_and_from_it_loses_nothing(lab: Lab) -> None:
     one, two = lab.hosts
     a, b = one.run("a"), two.run("b")
     (block,), (back,) = two.blocks(), one.blocks()
     assert (a.address, b.address) == (back.partition("/")[0], block.partition("/")[0])
-    wait_until(lambda: leads(one, block, WAYS[-1][1]), deadline_s=30, what="BIRD's route")
+    wait_until(lambda: leads(one, block, WAYS[-1][1]), deadline_s=60, what="BIRD's route")
     with Pings(a, b.address, 0.01) as pings:
         for said, way in WAYS:
-            one.exec(["netloom", "network", "set", "calnet1", said])
-            wait_until(lambda: not lab.networks()[0].retiring, deadline_s=60, what=said)
-            for host, cidr in ((one, block), (two, back)):
-                wait_until(
-                    lambda: leads(host, cidr, way),  # noqa: B023
-                    deadline_s=20,
-                    what=f"{host.name}'s way after {said}",
-                )
+            follow(lab, ["netloom", "network", "set", "calnet1", said], way)
     assert pings.lost == 0
     assert pings.sent > 100
     assert any("nft" in str(problem) for problem in one.status()["problems"]), one.status()

@@ -39,17 +39,7 @@ ANNOTATION = "netloom/ip-autodetection-method"
 @pytest.fixture(scope="module")
 def lab(lab_names: Iterator[str]) -> Iterator[Lab]:
     """Both hosts, a container on each; vms72 holds the block that the scene names."""
-    document = load_document("two-cards")
-    document["networks"] = [
-        {
-            "name": "default",
-            "pools": [{"cidr": "10.244.0.0/16", "blockSize": 26}],
-            "addressing": "on-demand",
-            "attachment": "routed",
-            "backend": "ipip",
-        }
-    ]
-    document["hosts"][1]["blocks"] = [BLOCK]
+    document = load_document("scene3")
     document["containers"] = [{"host": "vms71", "name": "a"}, {"host": "vms72", "name": "b"}]
     with Lab.up(document, name=next(lab_names), owner=myself()) as made:
         yield made
@@ -77,7 +67,7 @@ def leads(lab: Lab, via: str) -> str:
     one = lab.host("vms71")
     return wait_until(
         lambda: found if f" via {via} " in (found := route(one, BLOCK)) else "",
-        deadline_s=30,
+        deadline_s=60,
         what=f"a route to {BLOCK} via {via}",
     )
 

@@ -10,9 +10,10 @@ from typing import Any
 from netloom.core import definition
 from netloom.model.endpoint import Bandwidth, Endpoint, PortMapping
 from netloom.model.host import Block, Host
-from netloom.model.kernel import Address, KernelObject, Link, Route, describe
+from netloom.model.kernel import Address, KernelObject, Link, Route
 from netloom.model.network import Network
 from netloom.model.view import Cluster, HostFacts, View
+from netloom.model.wording import describe
 
 ip = ipaddress.ip_address
 net = ipaddress.ip_network

@@ -10,21 +10,21 @@ handle or free. ``agent/mirror.py`` copies the endpoints to the cluster store in
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from netloom.agent import journal as records
-from netloom.agent.index import Index
+from netloom.agent.bookkeeping import Bookkeeping
 from netloom.agent.journal import Record
+from netloom.agent.lent import LentAddresses
 from netloom.core.ipam.ledger import Usage
 from netloom.core.ipam.supply import Supply, pick
 from netloom.model.addr import IPAddress, IPNetwork
-from netloom.model.datastore import Compare, Delete, Put, Store, Transaction
+from netloom.model.datastore import Compare, Delete, Put, Store
 from netloom.model.endpoint import Endpoint
-from netloom.model.errors import Conflict, InvalidConfig, Unavailable
+from netloom.model.errors import Conflict, InvalidConfig
 from netloom.model.host import Block
 from netloom.model.view import Problem
 
@@ -44,39 +44,27 @@ class AddressBook:
     """
 
     def __init__(self, journal: Store, now: Callable[[], str] = utc_now) -> None:
-        self._journal = journal
+        self._kept = Bookkeeping(journal)
         self._now = now
-        #: Held by the one thread that changes the book, also while the journal writes.
-        self._writing = threading.Lock()
-        #: Held for moments only, to look at the index or to change it.
-        self._lock = threading.Lock()
-        self._listeners: list[Callable[[], None]] = []
-        self._version = 0
-        self._index = Index(records.read(journal))
-        #: The journal may hold something else than the index says.
-        self._stale = False
-        #: Blocks that the host gives up: nothing is dealt from them any more.
-        self._given_up: frozenset[tuple[str, IPNetwork]] = frozenset()
-        #: Keys of intents whose write may or may not have happened; nobody was promised them.
-        self._doubtful: set[str] = set()
+        self.lent = LentAddresses(self._kept)
+        self._expected: set[tuple[str, IPNetwork]] = set()
 
     # Asking. This never waits for the journal.
 
     @property
     def version(self) -> int:
-        """Count the changes of the endpoints since start."""
-        with self._lock:
-            return self._version
+        """Count the changes of the book since start."""
+        return self._kept.version
 
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Return every endpoint of this host, intents (not ``attached``) too, by handle."""
-        with self._lock:
-            return self._index.listing()
+        with self._kept.looking() as index:
+            return index.listing()
 
     def get(self, handle: str) -> Endpoint | None:
         """Return the endpoint of ``handle``."""
-        with self._lock:
-            record = self._index.records.get(handle)
+        with self._kept.looking() as index:
+            record = index.records.get(handle)
             return record.endpoint if record else None
 
     def find(self, container_id: str, ifname: str, network: str) -> Endpoint | None:
@@ -89,18 +77,18 @@ class AddressBook:
 
     def holder(self, network: str, address: IPAddress) -> str | None:
         """Return the handle that holds ``address``, or None."""
-        with self._lock:
-            return self._index.ledger(network).holder(address)
+        with self._kept.looking() as index:
+            return index.ledger(network).holder(address)
 
     def usage(self, supply: Supply) -> tuple[Usage, ...]:
         """Count the addresses of each block of a network."""
-        with self._lock:
-            return supply.usage(self._index.ledger(supply.network.name))
+        with self._kept.looking() as index:
+            return supply.usage(index.ledger(supply.network.name))
 
     def problems(self) -> tuple[Problem, ...]:
         """Return what of the journal could not be read, and addresses that it holds twice."""
-        with self._lock:
-            return self._index.problems
+        with self._kept.looking() as index:
+            return index.problems
 
     def remembered_blocks(self) -> tuple[Block, ...]:
         """Return the host's blocks as last seen, for times without a cluster store.
@@ -108,47 +96,55 @@ class AddressBook:
         Confirmed ones may be dealt from. One that is not confirmed was lost while containers still
         had addresses in it: it serves as a hint for the next claim only.
         """
-        with self._lock:
-            return tuple(self._index.blocks.values())
+        with self._kept.looking() as index:
+            return tuple(index.blocks.values())
 
     @property
     def begun(self) -> bool:
         """Tell whether the journal is this host's from before; a new one wants :meth:`begin`."""
-        with self._lock:
-            return self._index.host_id != "" or bool(self._index.records)
+        with self._kept.looking() as index:
+            return index.begun
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Have ``listener`` called after every change, by the thread that made it.
 
         It must be quick and must not raise: set an event, ring a bell.
         """
-        with self._lock:
-            self._listeners.append(listener)
+        self._kept.on_change(listener)
 
     # Changing. Each is one transaction of the journal.
 
-    def begin(self, host_id: str, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
-        """Begin a new journal with ``endpoints``; return those that were taken over.
+    def begin(
+        self, host_id: str, endpoints: Iterable[Endpoint], lent: Iterable[Block] = ()
+    ) -> tuple[Endpoint, ...]:
+        """Begin a new journal with ``endpoints`` and ``lent``; return those that were taken over.
 
         They are what the cluster store shows of this host and still lives: a host whose disk was
         lost while its containers run must neither cut them off nor deal their addresses again.
-        Those whose handle or address is held already are left out. Raises Unavailable.
+        Those whose handle or address is held already are left out, and so is what other hosts have
+        asked for in vain so far. Raises Unavailable.
         """
-        with self._turn():
-            taken = {address for each in self._index.listing() for address in each.addresses}
+        with self._kept.turn() as index:
+            taken = {address for each in index.listing() for address in each.addresses}
             adopted: list[Endpoint] = []
             for endpoint in endpoints:
-                if endpoint.handle in self._index.records or taken & set(endpoint.addresses):
+                if endpoint.handle in index.records or taken & set(endpoint.addresses):
                     continue
                 taken |= set(endpoint.addresses)
                 adopted.append(endpoint)
             puts = [records.write_endpoint(endpoint) for endpoint in adopted]
             compares = [Compare(put.key, 0) for put in puts]
-            revision = self._commit([records.write_host(host_id), *puts], compares)
-            with self._touching():
-                self._index.host_id = host_id
+            held = {(each.network, address) for each in adopted for address in each.addresses}
+            granted = ((b.network, b.cidr.network_address, b.host_id) for b in lent if b.confirmed)
+            away = [each for each in granted if each[:2] not in held]
+            marks = [records.write_lent(*each) for each in away]
+            revision = self._kept.commit([records.write_host(host_id), *puts, *marks], compares)
+            with self._kept.touching():
+                index.host_id = host_id
                 for endpoint in adopted:
-                    self._index.put(records.record_of(endpoint, revision))
+                    index.put(records.record_of(endpoint, revision))
+                for each in away:
+                    index.lend(*each)
         return tuple(adopted)
 
     def reserve(
@@ -164,11 +160,11 @@ class AddressBook:
         again), Exhausted, Unavailable (the journal cannot be written; nothing is held then).
         """
         _check_key_parts(draft)
-        with self._turn():
-            if draft.handle in self._index.records:
-                raise _exists(self._index.records[draft.handle])
+        with self._kept.turn() as index:
+            if draft.handle in index.records:
+                raise _exists(index.records[draft.handle])
             supply = self._without_given_up(supply)
-            ledger = self._index.supplied(supply)
+            ledger = index.supplied(supply)
             addresses = pick(ledger, supply, wanted)
             endpoint = replace(
                 draft, addresses=addresses, attached=False, created=draft.created or self._now()
@@ -179,11 +175,11 @@ class AddressBook:
                 if ledger.was_freed(address)
             ]
             put = records.write_endpoint(endpoint)
-            self._doubtful.add(put.key)
-            revision = self._commit([put, *erased], [Compare(put.key, 0)])
-            self._doubtful.discard(put.key)
-            with self._touching():
-                self._index.put(records.record_of(endpoint, revision))
+            self._kept.doubtful.add(put.key)
+            revision = self._kept.commit([put, *erased], [Compare(put.key, 0)])
+            self._kept.doubtful.discard(put.key)
+            with self._kept.touching():
+                index.put(records.record_of(endpoint, revision))
         return endpoint
 
     def confirm(self, handle: str) -> Endpoint:
@@ -192,8 +188,8 @@ class AddressBook:
         Raises Conflict when it was released meanwhile, Unavailable when the journal cannot be
         written.
         """
-        with self._turn():
-            record = self._index.records.get(handle)
+        with self._kept.turn() as index:
+            record = index.records.get(handle)
             if record is None or record.endpoint is None:
                 raise Conflict(
                     f"{handle} was released while it was being attached",
@@ -203,9 +199,9 @@ class AddressBook:
                 return record.endpoint
             endpoint = replace(record.endpoint, attached=True)
             put = records.write_endpoint(endpoint)
-            revision = self._commit([put], [Compare(put.key, record.revision)])
-            with self._touching():
-                self._index.put(records.record_of(endpoint, revision))
+            revision = self._kept.commit([put], [Compare(put.key, record.revision)])
+            with self._kept.touching():
+                index.put(records.record_of(endpoint, revision))
         return endpoint
 
     def release(self, handle: str) -> Endpoint | None:
@@ -214,17 +210,17 @@ class AddressBook:
         Returns the endpoint that it was. Raises Unavailable when the journal cannot be written:
         whether they are freed shows when it can again.
         """
-        with self._turn():
-            record = self._index.records.get(handle)
+        with self._kept.turn() as index:
+            record = index.records.get(handle)
             if record is None:
                 return None
-            marks = list(zip(record.addresses, range(self._index.order + 1, 1 << 62), strict=False))
+            marks = list(zip(record.addresses, range(index.order + 1, 1 << 62), strict=False))
             freed = [records.write_freed(record.network, *mark) for mark in marks]
-            self._commit([Delete(record.key), *freed], [Compare(record.key, record.revision)])
-            with self._touching():
-                self._index.drop(record, marks)
+            self._kept.commit([Delete(record.key), *freed], [Compare(record.key, record.revision)])
+            with self._kept.touching():
+                index.drop(record, marks)
             # Where the journal held an address twice, the other holder must come to light.
-            self._stale = self._index.doubled
+            self._kept.stale = index.doubled
         return record.endpoint
 
     def remember_blocks(self, blocks: Iterable[Block]) -> None:
@@ -233,8 +229,7 @@ class AddressBook:
         One that is missing now but has addresses in use is kept, unconfirmed, as a hint for the
         next claim. Writes only what changed. Raises Unavailable.
         """
-        with self._turn():
-            index = self._index
+        with self._kept.turn() as index:
             wanted = {(block.network, block.cidr): block for block in blocks}
             for key, block in index.blocks.items():
                 if key not in wanted and index.in_use(block):
@@ -248,81 +243,62 @@ class AddressBook:
             operations += [records.erase_block(block) for block in lost]
             operations += [records.erase_freed(network, address) for network, address in stray]
             for start in range(0, len(operations), _BATCH):
-                self._commit(operations[start : start + _BATCH], [])
-            with self._lock:
+                self._kept.commit(operations[start : start + _BATCH])
+            with self._kept.looking():
                 index.blocks = wanted
                 for network, address in stray:
                     index.ledger(network).forget(address)
+
+    @property
+    def given_up(self) -> frozenset[tuple[str, IPNetwork]]:
+        """Return network and CIDR of what :meth:`give_up` closed last."""
+        return self._kept.given_up
 
     def give_up(self, blocks: Iterable[Block]) -> tuple[Block, ...]:
         """Return those of ``blocks`` that hold no address, and deal from them no more.
 
         Those given up before and not named now are dealt from again: call it with all, each time.
         """
-        with self._writing, self._lock:
-            if not self._index.host_id and not self._index.records:
+        with self._kept.standing_still() as index:
+            if not index.begun:
                 return ()  # a new journal does not know what lives there
-            empty = tuple(block for block in blocks if not self._index.in_use(block))
-            self._given_up = frozenset((block.network, block.cidr) for block in empty)
+            empty = tuple(
+                block
+                for block in blocks
+                if not index.in_use(block) and (block.network, block.cidr) not in self._expected
+            )
+            self._kept.given_up = frozenset((block.network, block.cidr) for block in empty)
         return empty
 
-    def _without_given_up(self, supply: Supply) -> Supply:
-        kept = tuple(b for b in supply.blocks if (b.network, b.cidr) not in self._given_up)
-        return supply if len(kept) == len(supply.blocks) else replace(supply, blocks=kept)
-
-    # The journal.
-
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Let one thread at a time change the book; tell the listeners once it is done."""
-        before = after = 0
-        try:
-            with self._writing:
-                before = self._version
-                try:
-                    self._recover()
-                    yield
-                finally:
-                    after = self._version
-        finally:
-            if after != before:
-                for listener in tuple(self._listeners):
-                    listener()
+    def expecting(self, network: str, cidr: IPNetwork) -> Iterator[bool]:
+        """Do not give up ``cidr``, which is about to come and to be used.
 
-    @contextmanager
-    def _touching(self) -> Iterator[None]:
-        """Change the index as one step for those who ask."""
-        with self._lock:
-            yield
-            self._version += 1
-
-    def _recover(self) -> None:
-        """After a write whose outcome is unknown: take back what nobody was promised, read again.
-
-        Raises Unavailable while the journal cannot be used.
+        False, and nothing is changed, where somebody expects it already.
         """
-        if not self._stale and not self._doubtful:
-            return
-        if self._doubtful:
-            self._commit([Delete(key) for key in sorted(self._doubtful)], [])
-            self._doubtful.clear()
-        index = Index(records.read(self._journal))
-        self._stale = False
-        with self._touching():
-            self._index = index
+        with self._kept.looking():
+            first = (network, cidr) not in self._expected
+            self._expected.add((network, cidr))
+        try:
+            yield first
+        finally:
+            if first:
+                self._expected.discard((network, cidr))
 
-    def _commit(self, operations: Sequence[Put | Delete], compares: Sequence[Compare]) -> int:
-        # However this ends, nobody trusts the index before it was seen to succeed.
-        self._stale = True
-        outcome = self._journal.commit(Transaction(operations, compares))
-        if not outcome.succeeded:
-            self._doubtful.clear()
-            raise Unavailable(
-                "the host's journal was changed by another process",
-                hint="only the agent may write it; it is read anew, try again",
-            )
-        self._stale = False
-        return outcome.revision
+    def expects(self, network: str, cidr: IPNetwork) -> bool:
+        """Tell whether somebody waits for ``cidr``."""
+        return (network, cidr) in self._expected
+
+    def wants(self, loan: Block) -> bool:
+        """Tell whether somebody waits for ``loan``, or has its address."""
+        if self.expects(loan.network, loan.cidr):
+            return True
+        with self._kept.looking() as index:
+            return index.in_use(loan)
+
+    def _without_given_up(self, supply: Supply) -> Supply:
+        kept = tuple(b for b in supply.blocks if (b.network, b.cidr) not in self._kept.given_up)
+        return supply if len(kept) == len(supply.blocks) else replace(supply, blocks=kept)
 
 
 def _check_key_parts(draft: Endpoint) -> None:

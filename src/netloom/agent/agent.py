@@ -7,38 +7,45 @@ about networks: the parts do, each in its own module.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 
 from netloom import __version__
 from netloom.agent import api, ipam_api, report
 from netloom.agent.addresses import AddressBook
-from netloom.agent.attachments import AttachmentService, Surroundings
+from netloom.agent.attachments import AttachmentService
 from netloom.agent.bgp_api import Sessions
 from netloom.agent.contracts import Routes
 from netloom.agent.engine import Engine
 from netloom.agent.inheritance import Inheritance
+from netloom.agent.leaving import labels
 from netloom.agent.lock import AgentLock
 from netloom.agent.mirror import Mirror
+from netloom.agent.names import Names
 from netloom.agent.outlook import Outlook
+from netloom.agent.private_folder import make_private
 from netloom.agent.registration import Registration
 from netloom.agent.secrets import SecretFiles
 from netloom.agent.settings import AgentSettings
 from netloom.agent.subnet_file import SubnetFile
+from netloom.agent.surroundings import Surroundings
 from netloom.agent.upkeep import Upkeep
 from netloom.agent.watcher import StoreWatcher
+from netloom.core.ipam.excess import excess
 from netloom.core.resources.node import method_of
+from netloom.core.selection_merge import merged
 from netloom.kernel import preflight
 from netloom.kernel.compose import HostKernel
+from netloom.kernel.devices import Devices
 from netloom.kernel.firewalls import OtherFirewalls
 from netloom.model.endpoint import Endpoint
-from netloom.model.errors import InvalidConfig, NetloomError, NotPermitted, Unavailable
+from netloom.model.errors import NetloomError
+from netloom.model.host import Host
 from netloom.model.status import Status
 from netloom.model.view import Cluster, Problem
 from netloom.reconcile.loop import Turn
@@ -56,6 +63,7 @@ class Agent:
 
     def __init__(self, settings: AgentSettings) -> None:
         self.settings = settings
+        self._own = Host(settings.host_id, settings.host_name)
         self._started_s = time.time()
         self._lock = AgentLock(settings.state_dir)
         self._stopping = threading.Event()
@@ -63,6 +71,8 @@ class Agent:
         self._others = OtherFirewalls()
         self._sessions = Sessions(settings.run_dir / "bird")
 
+        #: flannel's layout, where a host that holds no block is not known.
+        _, self._flannel = take_format(settings.datastore)
         path = settings.subnet_file
         self._subnet_file = SubnetFile(path, settings.subnet_network) if path else None
 
@@ -74,8 +84,8 @@ class Agent:
         """
         settings = self.settings
         preflight.require(preflight.missing_rights())
-        _make_private(settings.state_dir, "stateDir")
-        _make_private(settings.run_dir, "runDir")
+        make_private(settings.state_dir, "stateDir")
+        make_private(settings.run_dir, "runDir")
         self._lock.take()
         self.journal = SqliteStore(str(settings.state_dir / "journal.db"))
         self.book = AddressBook(self.journal)
@@ -86,23 +96,27 @@ class Agent:
             self._cluster_changed,
         )
         self.registration = Registration(
-            settings.host_id, settings.host_name, time.monotonic, lambda: self.kernel.unpacking
+            settings.host_id,
+            settings.host_name,
+            time.monotonic,
+            lambda: self.kernel.unpacking,
+            Devices(),
         )
         self.mirror = Mirror(self.book, settings.host_id)
         secrets = SecretFiles(settings.secrets_dir)
-        self.outlook = Outlook(settings.host_id, self.watcher, self.book, self.mirror, secrets.read)
+        self.outlook = Outlook(self._own, self.watcher, self.book, self.mirror, secrets.read)
         self.upkeep = Upkeep(self.registration, self.mirror, self.outlook, self.book)
         self.engine = Engine(
             self.kernel,
             self.kernel.events(),
             self.outlook.view,
-            interface=self._interface,
+            wish=lambda: self.names.wish(self._interface()),
             audit_s=settings.audit_s,
             forward_rules=settings.forward_rules,
         )
         self.engine.turned = self._turned
-        _, form = take_format(settings.datastore)
-        if form:
+        self.names = Names(settings.state_dir / "names.json", self.engine.wake, settings.audit_s)
+        if form := self._flannel:
             inheritance = Inheritance(self.kernel, lambda: self.watcher.cluster, form.network)
             self.engine.prepare = inheritance.take
         self.attachments = AttachmentService(self.book, self.engine, self._surroundings())
@@ -117,6 +131,7 @@ class Agent:
         if self._stopping.is_set():
             return
         self._stopping.set()
+        self.names.close()
         self.engine.stop()
         self.upkeep.stop()
         with suppress(NetloomError):  # away: the lease ends by itself
@@ -139,26 +154,39 @@ class Agent:
     def ready(self) -> bool:
         """Tell whether containers can be attached; it turns false when the loop does not get on.
 
-        A network that deals one block per host is ready once the block is there.
+        That is not before the cluster knows this host, since nobody could answer its containers.
+        A network that deals one block per host is ready once the block is there, or where none of
+        its pools is open to this host.
         """
         engine = self.engine
         if engine.turn is None or engine.error is not None or engine.stalled_s() > STALL_S:
             return False
+        cluster = self.watcher.cluster or Cluster()
+        if not (self._flannel or self.settings.host_id in cluster.hosts):
+            return False
+        known = self._labels() or {}
         return all(
-            standing.blocks or standing.network.addressing.mode != "host-block"
+            standing.blocks
+            or standing.network.addressing.mode != "host-block"
+            or not any(pool.open_to(known) for pool in standing.network.pools)
             for standing in engine.turn.desired.standing.values()
         )
+
+    def _labels(self) -> Mapping[str, str] | None:
+        """Return the labels that people gave to this host; None where they cannot be read."""
+        return labels(self.watcher.cluster or Cluster(), self._own)
 
     def _interface(self) -> str:
         """Return what the underlay is chosen by: what the store says of this host comes first."""
         settings = self.settings
         said = method_of(self.watcher.cluster or Cluster(), settings.host_name)
-        return said or settings.interface
+        return merged(said, settings.interface)
 
     def status(self) -> Status:
         """Return the status as of now."""
         settings, engine, watcher = self.settings, self.engine, self.watcher
-        desired = engine.turn.desired if engine.turn else None
+        turn = engine.turn
+        desired, missing = (turn.desired, turn.open) if turn else (None, ())
         endpoints = self.book.endpoints()
         self._connection.note(watcher.connected, time.time())
         cluster = watcher.cluster
@@ -184,8 +212,8 @@ class Agent:
                 engine.repaired(),
                 tuple(refused.text for refused in engine.failing),
             ),
-            report.network_statuses(desired, endpoints),
-            report.peer_statuses(cluster, desired, settings.host_id),
+            report.network_statuses(desired, endpoints, self.book.lent.all()),
+            report.peer_statuses(cluster, desired, settings.host_id, missing),
             len(endpoints),
             report.distinct(self._problems()),
             report.candidates(engine.facts, self._interface()),
@@ -208,7 +236,11 @@ class Agent:
     def _audit(self) -> ipam_api.Audit:
         watcher = self.watcher
         return ipam_api.Audit(
-            self.settings.host_id, self.book, lambda: watcher.cluster, watcher.require_store
+            self.settings.host_id,
+            self.book,
+            lambda: watcher.cluster,
+            watcher.require_store,
+            copied=self.upkeep.copied,
         )
 
     def _detach(self, endpoint: Endpoint) -> None:
@@ -222,16 +254,18 @@ class Agent:
             standing = turn.desired.standing.values()
             problems += self._others.problems(one.network for one in standing)
         problems += engine.failing
-        problems += self._sessions.problems()
+        problems += [*self._sessions.problems(), *self.names.problems()]
         cluster = self.watcher.cluster
         problems += [*(cluster.problems if cluster else ()), *self.registration.problems]
+        beyond = excess(cluster, self.registration.own_blocks) if cluster else ()
+        problems += [each.problem(self.settings.host_name) for each in beyond]
         problems += [*self.book.problems(), *self.outlook.problems]
         problems += self._subnet_file.problems if self._subnet_file else ()
         return problems
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
-            self.settings.host_id,
+            self._own,
             lambda: self.watcher.cluster,
             self.watcher.require_store,
             self.outlook.own_blocks,
@@ -246,7 +280,7 @@ class Agent:
     def _turned(self, turn: Turn) -> None:
         self.outlook.admit(turn.desired.standing)
         if self._subnet_file:
-            self._subnet_file.update(turn.desired)
+            self._subnet_file.update(turn.desired, self._labels())
         self.upkeep.wake()
 
     def _drop_intents(self) -> None:
@@ -257,26 +291,3 @@ class Agent:
         for endpoint in self.book.endpoints():
             if not endpoint.attached:
                 self.book.release(endpoint.handle)
-
-
-def _make_private(directory: Path, field: str) -> None:
-    """Make a folder of the agent's own. Raises InvalidConfig, NotPermitted, Unavailable."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except FileExistsError:
-        raise InvalidConfig(
-            f"{field}: {directory} is not a folder",
-            field=field,
-            value=str(directory),
-            hint="name another place, or move that file away",
-        ) from None
-    except OSError as error:
-        text = f"{field}: {directory} cannot be made: {error.strerror}"
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "name a place that root may write to"
-            raise NotPermitted(text, hint=hint) from None
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Unavailable(text, hint="free some space there") from None
-        raise InvalidConfig(
-            text, field=field, value=str(directory), hint="name another place"
-        ) from None

@@ -10,8 +10,8 @@ from netloom.agent.contracts import Attachments, Request, Response, Routes
 from netloom.core.desired import Desired
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import InvalidConfig
-from netloom.model.kernel import describe
 from netloom.model.status import Status
+from netloom.model.wording import describe
 from netloom.reconcile.contracts import Verb
 from netloom.reconcile.delta import Plan
 

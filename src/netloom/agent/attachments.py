@@ -8,49 +8,32 @@ sweeps whatever part of it was made. A detach takes the record away; the turn re
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from netloom.agent.addresses import AddressBook
+from netloom.agent.borrowing import Borrowing
 from netloom.agent.engine import Engine
+from netloom.agent.reserving import Reserving
+from netloom.agent.surroundings import Surroundings
 from netloom.core.attach.table import ATTACHMENTS
 from netloom.core.desired import Desired, Standing
 from netloom.core.ipam.blocks import block_limit
-from netloom.core.ipam.configured import limited
-from netloom.core.ipam.reserved import reserved
-from netloom.core.ipam.supply import NeedBlock, Supply
+from netloom.core.ipam.draining import of_present_size
+from netloom.core.ipam.supply import Supply
 from netloom.core.published import refuse_taken_ports
-from netloom.core.resources.node import labels_of
 from netloom.kernel import interior
-from netloom.model.addr import derived_mac
+from netloom.model.addr import Family, derived_mac
 from netloom.model.attachment import Attached, AttachRequest
-from netloom.model.datastore import Store
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import Conflict, InvalidConfig, NetloomError, Unavailable
 from netloom.model.fields import nearest
-from netloom.model.host import Block, Host
-from netloom.model.kernel import Link, Peer
+from netloom.model.kernel import Link
 from netloom.model.network import Network
-from netloom.model.view import Cluster, Problem
-from netloom.reconcile import claims
+from netloom.model.view import Problem
 from netloom.reconcile.loop import Turn
 
 _log = logging.getLogger(__name__)
-#: How many blocks one attach may claim before it gives up: one per family is the rule.
-MOST_CLAIMS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What attaching needs of the agent: its picture, its store, its kernel's reader."""
-
-    host_id: str
-    cluster: Callable[[], Cluster | None]
-    store: Callable[[], Store]
-    own_blocks: Callable[[str], tuple[Block, ...]]
-    claimed: Callable[[Block], None]
-    check_peer: Callable[[Peer], list[str]]
 
 
 class AttachmentService:
@@ -60,12 +43,14 @@ class AttachmentService:
         self._book = book
         self._engine = engine
         self._around = around
+        self._reserving = Reserving(book, around, Borrowing(around.host.id, book))
 
     def attach(self, request: AttachRequest) -> Attached:
         """Attach one container; see the contract."""
         network = self._network(request.network)
         draft = self._draft(network, request)
-        endpoint = self._reserve(network, draft, request)
+        standing = self._standing(network)
+        endpoint = self._reserving.reserve(draft, network, standing, request.addresses)
         try:
             refuse_taken_ports(endpoint, self._book.endpoints())
             turn = self._engine.wait(self._engine.wake())
@@ -162,28 +147,27 @@ class AttachmentService:
 
     def _exhaustion(self, network: Network) -> list[Problem]:
         """Return a problem when the next address could not be dealt."""
-        standing = self._standing(network)
-        blocks = self._around.own_blocks(network.name)
-        limit = block_limit(network.addressing)
+        blocks = tuple(b for b in self._around.own_blocks(network.name) if not b.lender)
+        supply = self._reserving.supply(network, self._standing(network), blocks)
         found = []
-        for pool in network.pools:
-            mine = tuple(b for b in blocks if b.cidr.version == pool.family)
-            usages = self._book.usage(self._supply(network, standing, mine)) if mine else ()
-            if any(usage.free for usage in usages) or len(mine) < limit:
+        for family in network.families:
+            usages = [each for each in self._book.usage(supply) if each.cidr.version == family]
+            if any(usage.free for usage in usages) or _may_claim(supply, family):
                 continue
-            held = ", ".join(str(block.cidr) for block in mine)
+            held = ", ".join(str(usage.cidr) for usage in usages)
             found.append(
                 Problem(
                     "error",
                     f"network {network.name}",
-                    f"no IPv{pool.family} address is free in {held}",
-                    "detach containers, release leaks (netloom ipam check), or use larger blocks",
+                    f"no IPv{family} address is free in {held or 'any block of this host'}",
+                    "detach containers, release leaks (netloom ipam check), raise the limit of "
+                    "blocks, or use larger ones",
                 )
             )
         return found
 
     def _network(self, name: str) -> Network:
-        cluster = self._around.cluster()
+        cluster = self._around.picture_with(name)
         if cluster is None:
             raise Unavailable(
                 "the agent has no picture of the cluster yet", hint="see netloom status"
@@ -204,12 +188,12 @@ class AttachmentService:
         who = (network.name, request.container_id, request.ifname)
         return Endpoint(
             network.name,
-            self._around.host_id,
+            self._around.host.id,
             request.container_id,
             request.ifname,
             request.netns,
             attachment.host_ifname(*who),
-            request.mac or derived_mac("endpoint", self._around.host_id, *who),
+            request.mac or derived_mac("endpoint", self._around.host.id, *who),
             (),
             ports=request.ports,
             bandwidth=request.bandwidth,
@@ -217,20 +201,6 @@ class AttachmentService:
             # Raises, naming the path, when it is no network namespace.
             led_out=interior.ways_out(request.netns, request.ifname),
         )
-
-    def _reserve(self, network: Network, draft: Endpoint, request: AttachRequest) -> Endpoint:
-        claimed: tuple[Block, ...] = ()
-        for _ in range(MOST_CLAIMS):
-            standing = self._standing(network)
-            blocks = tuple(dict.fromkeys((*self._around.own_blocks(network.name), *claimed)))
-            supply = self._supply(network, standing, blocks)
-            try:
-                return self._book.reserve(draft, supply, request.addresses)
-            except NeedBlock as need:
-                block = claims.claim_needed(self._around.store(), need)
-                self._around.claimed(block)
-                claimed = (*claimed, block)
-        raise Unavailable(f"network {network.name}: no address after {MOST_CLAIMS} new blocks")
 
     def _standing(self, network: Network) -> Standing:
         """Return the network as it stands here; a turn is asked for when it is new."""
@@ -241,14 +211,6 @@ class AttachmentService:
         if standing is None:
             raise _cannot_stand(network, turn.desired)
         return standing
-
-    def _supply(self, network: Network, standing: Standing, blocks: tuple[Block, ...]) -> Supply:
-        cluster = self._around.cluster() or Cluster()
-        own = self._around.host_id
-        excluded = {block.cidr: standing.excluded(block) for block in blocks}
-        labels = labels_of(cluster, cluster.hosts.get(own) or Host(own, own))
-        limits = limited(cluster, network)
-        return Supply(limits, own, blocks, excluded, reserved(cluster, network), labels)
 
     def _result(self, endpoint: Endpoint, turn: Turn) -> Attached:
         part = turn.desired.parts.get(endpoint.handle)
@@ -268,6 +230,16 @@ class AttachmentService:
             self._engine.wait(self._engine.wake())
         except NetloomError as error:
             _log.warning("taking %s back ends later: %s", endpoint.handle, error)
+
+
+def _may_claim(supply: Supply, family: Family) -> bool:
+    """Tell whether the host may have one more block of a pool that it deals from."""
+    network, limit = supply.network, block_limit(supply.network.addressing)
+    return any(
+        len(of_present_size(pool, supply.cidrs())) < limit
+        for pool in network.pools
+        if pool.family == family and supply.deals(pool)
+    )
 
 
 def _shared_keys(desired: Desired) -> set[str]:

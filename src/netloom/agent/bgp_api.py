@@ -14,7 +14,7 @@ from netloom.model.errors import Unavailable
 from netloom.model.view import Problem
 
 #: People wait for the answer; what is stuck is the engine's to mend.
-PATIENCE_S = 1.0
+PATIENCE_S = 5.0
 
 
 class Sessions:

@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Iterable
 
 from netloom.core.desired import Desired, Memory, desired
+from netloom.core.selection import Wish
 from netloom.core.underlay import facts_or_kept
 from netloom.model.errors import InvalidConfig, NetloomError, Unavailable
 from netloom.model.kernel import KINDS
+from netloom.model.surprise import told
 from netloom.model.view import HostFacts, Problem, View
 from netloom.reconcile.contracts import Kernel, KernelEvents
 from netloom.reconcile.delta import Plan
@@ -38,8 +40,8 @@ MakeView = Callable[[HostFacts, Actual], View | None]
 class Engine:
     """Runs the reconciler. ``turned`` is called after every turn, from the engine's thread.
 
-    ``interface`` tells what the underlay is chosen by, "" for the default route; it is asked in
-    every turn.
+    ``wish`` tells what the underlay is chosen by, its text "" for the default route; it is asked
+    in every turn.
     """
 
     def __init__(
@@ -48,13 +50,13 @@ class Engine:
         events: KernelEvents,
         make_view: MakeView,
         *,
-        interface: Callable[[], str] = str,
+        wish: Callable[[], Wish] = Wish,
         audit_s: float = 30.0,
         forward_rules: bool = True,
     ) -> None:
         self._events = events
         self._make_view = make_view
-        self._interface = interface
+        self._wish = wish
         #: Without the kind that tells which tables drop, no rule of ours is wanted against it.
         self._fact_kinds = [kind for kind in FACT_KINDS if forward_rules or kind != "admission"]
         self._audit_s = audit_s
@@ -67,7 +69,7 @@ class Engine:
         self._done = self._turned = 0
         self._dirty: set[str] = set()
         self._stopping = False
-        self._facts: tuple[tuple[int, str], HostFacts] | None = None
+        self._facts: tuple[tuple[int, Wish], HostFacts] | None = None
         self._repaired_at_s = float("-inf")
         self._retry_at_s = float("inf")
         self._seen_revision = 0
@@ -233,12 +235,12 @@ class Engine:
 
     def _desired(self, actual: Actual) -> Desired:
         generation = self._reconciler.generation
-        interface = self._interface()
-        if self._facts is None or self._facts[0] != (generation, interface):
+        wish = self._wish()
+        if self._facts is None or self._facts[0] != (generation, wish):
             base = [obj for kind in self._fact_kinds for obj in actual[kind].values()]
             before = self._facts[1] if self._facts else None
-            now = facts_or_kept(base, interface, before)
-            self._facts = ((generation, interface), before if before == now else now)
+            now = facts_or_kept(base, wish.text, before, wish.names)
+            self._facts = ((generation, wish), before if before == now else now)
         view = self._make_view(self._facts[1], actual)
         if view is None:
             raise _NothingKnown
@@ -256,7 +258,7 @@ def _problem_of(error: Exception) -> Problem:
     if isinstance(error, NetloomError):
         return Problem("error", "kernel", str(error), error.hint)
     _log.error("a turn failed", exc_info=error)
-    return Problem("error", "agent", f"internal error: {error!r}", "please report it")
+    return Problem("error", "agent", f"internal error: {told(error)}", "please report it")
 
 
 def _report(turn: Turn) -> None:

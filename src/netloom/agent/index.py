@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from netloom.agent.journal import Contents, Record
-from netloom.core.ipam.ledger import Ledger
+from netloom.core.ipam.ledger import Ledger, lent_to
 from netloom.core.ipam.supply import Supply
 from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.endpoint import Endpoint
@@ -21,7 +21,8 @@ from netloom.model.view import Problem
 class Index:
     """Records by handle, a ledger for each network, the blocks last seen.
 
-    ``order`` is the newest freed mark's number. ``problems`` are what could not be read, and
+    ``lent`` says which host has an address of this one's blocks. ``order`` is the newest freed
+    mark's number. ``problems`` are what could not be read, and
     addresses that the journal holds twice (``doubled``: there are such).
     """
 
@@ -29,6 +30,7 @@ class Index:
         self.host_id = contents.host_id
         self.records: dict[str, Record] = {}
         self.blocks = {(block.network, block.cidr): block for block in contents.blocks}
+        self.lent: dict[tuple[str, IPAddress], str] = {}
         self.order = max((order for order, _, _ in contents.freed), default=0)
         self._ledgers: dict[str, Ledger] = {}
         self._supplies: dict[str, Supply] = {}
@@ -43,7 +45,31 @@ class Index:
             except Conflict as error:
                 self.doubled = True
                 problems.append(Problem("error", record.handle, str(error), error.hint))
+        for network, address, host_id in contents.lent:
+            try:
+                self.lend(network, address, host_id)
+            except Conflict as error:
+                self.doubled = True
+                problems.append(Problem("error", f"address {address}", str(error), error.hint))
         self.problems = tuple(problems)
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether the journal is this host's from before."""
+        return self.host_id != "" or bool(self.records)
+
+    def lend(self, network: str, address: IPAddress, host_id: str) -> None:
+        """Have another host hold an address. Raises Conflict when somebody does."""
+        self.ledger(network).hold(address, lent_to(host_id))
+        self.lent[network, address] = host_id
+
+    def take_back(self, network: str, address: IPAddress, order: int) -> None:
+        """Free an address that was lent, under the number ``order``."""
+        self.order = max(self.order, order)
+        host_id = self.lent.pop((network, address))
+        ledger = self.ledger(network)
+        if ledger.holder(address) == lent_to(host_id):
+            ledger.free(address, order)
 
     def listing(self) -> tuple[Endpoint, ...]:
         """Return every endpoint, sorted by handle."""

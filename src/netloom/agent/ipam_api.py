@@ -17,15 +17,16 @@ from typing import Any
 
 from netloom.agent.addresses import AddressBook
 from netloom.agent.contracts import Request, Response, Routes
+from netloom.agent.mirror import read_endpoints
 from netloom.core.ipam.audit import Facts, Finding, Live, check
 from netloom.kernel.far_ends import far_ends
 from netloom.model.addr import IPAddress, parse_address
 from netloom.model.datastore import Store
 from netloom.model.endpoint import Endpoint
-from netloom.model.errors import Conflict, InvalidConfig, NetloomError, Unavailable
+from netloom.model.errors import Conflict, InvalidConfig, Unavailable
 from netloom.model.fields import Fields
-from netloom.model.keys import ENDPOINTS
 from netloom.model.view import Cluster
+from netloom.reconcile.cluster import unreadable
 
 #: How long an attach may take before its intent counts as left behind.
 INTENT_LIMIT = timedelta(minutes=5)
@@ -51,7 +52,10 @@ def find_live(endpoints: tuple[Endpoint, ...]) -> tuple[Live, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Gathers the facts of one host and compares them. ``look`` finds the live interfaces."""
+    """Gathers the facts of one host and compares them. ``look`` finds the live interfaces.
+
+    ``copied`` returns when the store shows what the journal has, or after a while.
+    """
 
     host_id: str
     book: AddressBook
@@ -59,20 +63,23 @@ class Audit:
     store: Callable[[], Store]
     look: Callable[[tuple[Endpoint, ...]], tuple[Live, ...]] = find_live
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    copied: Callable[[], None] = lambda: None
 
     def run(self) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
         """Return the findings, and what could not be judged, in sentences."""
         unjudged = []
         cluster = self.cluster()
         mirrored: tuple[Endpoint, ...] = ()
+        before = self.book.endpoints()
+        self.copied()
         try:
-            mirrored = read_mirrored(self.store())
+            mirrored = read_endpoints(self.store())
         except Unavailable as error:
             unjudged.append(f"what other hosts hold: the cluster store is away ({error})")
-        before = self.book.endpoints()
         live = self.look(before)
         endpoints = self.book.endpoints()
         live = _steady(live, before, endpoints)
+        mirrored = _left(mirrored, self.host_id, before, endpoints)
         if cluster is None:
             unjudged.append("blocks and networks: the agent has no picture of the cluster yet")
         facts = Facts(
@@ -83,6 +90,7 @@ class Audit:
             live,
             intents_before=(self.now() - INTENT_LIMIT).isoformat(timespec="seconds"),
             unreadable=self.book.problems(),
+            unread=unreadable(cluster) if cluster else (),
         )
         found = check(facts)
         if cluster is None:
@@ -137,18 +145,15 @@ def _steady(
     return (*stayed, *came)
 
 
-def read_mirrored(store: Store) -> tuple[Endpoint, ...]:
-    """Return every host's endpoints as the cluster store shows them; unreadable ones are left out.
-
-    Raises Unavailable.
-    """
-    found = []
-    for entry in store.list(ENDPOINTS).entries:
-        try:
-            found.append(Endpoint.parse(json.loads(entry.value), entry.key))
-        except (ValueError, NetloomError):
-            continue  # its host writes it anew
-    return tuple(found)
+def _left(
+    mirrored: tuple[Endpoint, ...],
+    host_id: str,
+    before: tuple[Endpoint, ...],
+    after: tuple[Endpoint, ...],
+) -> tuple[Endpoint, ...]:
+    """Leave out of the mirror what this host gave up while we looked: the next copy lacks it."""
+    gone = {each.handle for each in before} - {each.handle for each in after}
+    return tuple(e for e in mirrored if e.host_id != host_id or e.handle not in gone)
 
 
 def _wanted(book: AddressBook, request: Request) -> tuple[str, bool]:

@@ -8,6 +8,8 @@ index of it in memory.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +19,16 @@ from netloom.model.endpoint import Endpoint
 from netloom.model.errors import NetloomError
 from netloom.model.host import Block
 from netloom.model.keys import (
+    JOURNAL,
     JOURNAL_BLOCKS,
     JOURNAL_ENDPOINTS,
     JOURNAL_FREED,
     JOURNAL_HOST,
+    JOURNAL_LENT,
     journal_block_key,
     journal_endpoint_key,
     journal_freed_key,
+    journal_lent_key,
 )
 from netloom.model.view import Problem
 
@@ -48,12 +53,13 @@ class Record:
 class Contents:
     """All that the journal holds. ``freed`` is sorted, freed longest ago first.
 
-    ``host_id`` is "" for a journal that nobody began yet.
+    ``host_id`` is "" for a journal that nobody began yet. ``lent``: to whom, of which network.
     """
 
     host_id: str = ""
     records: list[Record] = field(default_factory=list)
     freed: list[tuple[int, str, IPAddress]] = field(default_factory=list)
+    lent: list[tuple[str, IPAddress, str]] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -64,28 +70,11 @@ def read(journal: Store) -> Contents:
     Raises Unavailable when the journal cannot be read.
     """
     contents = Contents()
-    host = journal.get(JOURNAL_HOST)
-    if host is not None:
-        contents.host_id = host.value.decode(errors="replace")
-    for entry in journal.list(JOURNAL_ENDPOINTS).entries:
-        record = _read_record(entry)
-        contents.records.append(record)
-        if record.endpoint is None:
-            remedy = f"netloom ipam release --handle {record.handle}, when its container is gone"
-            contents.problems.append(_unreadable(entry, remedy))
-    for entry in journal.list(JOURNAL_FREED).entries:
-        network, _, text = entry.key.removeprefix(JOURNAL_FREED).rpartition("/")
-        try:
-            freed = (int(entry.value), network, parse_address(text, entry.key))
-        except (ValueError, NetloomError):
-            continue  # the worst that comes of it is an address that counts as never used
-        contents.freed.append(freed)
+    for entry in journal.list(JOURNAL).entries:
+        for prefix, take in _TAKING.items():
+            if entry.key.startswith(prefix):
+                take(contents, entry)
     contents.freed.sort(key=lambda mark: mark[0])
-    for entry in journal.list(JOURNAL_BLOCKS).entries:
-        try:
-            contents.blocks.append(Block.parse(json.loads(entry.value), entry.key))
-        except (ValueError, NetloomError):
-            contents.problems.append(_unreadable(entry, "it is written anew from the store"))
     return contents
 
 
@@ -116,6 +105,16 @@ def erase_freed(network: str, address: IPAddress) -> Delete:
     return Delete(journal_freed_key(network, address))
 
 
+def write_lent(network: str, address: IPAddress, host_id: str) -> Put:
+    """Return the operation that remembers that ``address`` is lent to another host."""
+    return Put(journal_lent_key(network, address), host_id.encode())
+
+
+def erase_lent(network: str, address: IPAddress) -> Delete:
+    """Return the operation that forgets that ``address`` was lent."""
+    return Delete(journal_lent_key(network, address))
+
+
 def write_block(block: Block) -> Put:
     """Return the operation that remembers a block."""
     return Put(journal_block_key(block.network, block.cidr), encode(block.render()))
@@ -129,6 +128,51 @@ def erase_block(block: Block) -> Delete:
 def encode(document: dict[str, Any]) -> bytes:
     """Return the compact JSON of a rendered value."""
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _take_host(contents: Contents, entry: Entry) -> None:
+    contents.host_id = entry.value.decode(errors="replace")
+
+
+def _take_endpoint(contents: Contents, entry: Entry) -> None:
+    record = _read_record(entry)
+    contents.records.append(record)
+    if record.endpoint is None:
+        remedy = f"netloom ipam release --handle {record.handle}, when its container is gone"
+        contents.problems.append(_unreadable(entry, remedy))
+
+
+def _take_freed(contents: Contents, entry: Entry) -> None:
+    network, _, text = entry.key.removeprefix(JOURNAL_FREED).rpartition("/")
+    # The worst that comes of one that cannot be read is an address that counts as never used.
+    with suppress(ValueError, NetloomError):
+        contents.freed.append((int(entry.value), network, parse_address(text, entry.key)))
+
+
+def _take_lent(contents: Contents, entry: Entry) -> None:
+    network, _, text = entry.key.removeprefix(JOURNAL_LENT).rpartition("/")
+    try:
+        address = parse_address(text, entry.key)
+    except NetloomError:
+        contents.problems.append(_unreadable(entry, "delete the key: it names no address"))
+        return
+    contents.lent.append((network, address, entry.value.decode(errors="replace")))
+
+
+def _take_block(contents: Contents, entry: Entry) -> None:
+    try:
+        contents.blocks.append(Block.parse(json.loads(entry.value), entry.key))
+    except (ValueError, NetloomError):
+        contents.problems.append(_unreadable(entry, "it is written anew from the store"))
+
+
+_TAKING: Mapping[str, Callable[[Contents, Entry], None]] = {
+    JOURNAL_HOST: _take_host,
+    JOURNAL_ENDPOINTS: _take_endpoint,
+    JOURNAL_FREED: _take_freed,
+    JOURNAL_LENT: _take_lent,
+    JOURNAL_BLOCKS: _take_block,
+}
 
 
 def _read_record(entry: Entry) -> Record:

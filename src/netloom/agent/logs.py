@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import TextIO
 
-from netloom.model.errors import InvalidConfig
+from netloom.model.errors import InvalidConfig, NetloomError
 from netloom.model.fields import nearest
 
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 #: What every record carries; anything else came in by ``extra=`` and is a fact to report.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -32,7 +35,28 @@ def configure(format: str = "text", level: str = "info", stream: TextIO | None =
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-class TextLines(logging.Formatter):
+class _WithoutValues(logging.Formatter):
+    """Tells where an exception came from, and of one that is not ours never what it was about.
+
+    Its arguments may be anything: all of BIRD's configuration, with its passwords.
+    """
+
+    def formatException(self, ei: ExcInfo) -> str:
+        """Render the chain of exceptions, the first one first."""
+        blocks: list[str] = []
+        error, seen = ei[1], set[int]()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            words = f": {error}" if isinstance(error, NetloomError) else ""
+            kind = type(error)
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            head = "Traceback (most recent call last):\n"
+            blocks.insert(0, f"{head}{frames}{kind.__module__}.{kind.__qualname__}{words}")
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        return "\n".join(blocks)
+
+
+class TextLines(_WithoutValues):
     """``2026-03-01T12:00:00.123Z WARNING agent.http: text key=value``; more lines are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -47,7 +71,7 @@ class TextLines(logging.Formatter):
         return f"{_time(record)} {record.levelname:<7} {name}: {text}"
 
 
-class JsonLines(logging.Formatter):
+class JsonLines(_WithoutValues):
     """``{"time", "level", "logger", "message", "trace"?, …facts}``."""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -81,7 +81,7 @@ class StatusCollector:
         yield _gauge("store_connected", "1 when the cluster store answers.", {(): connected})
         yield _gauge("store_revision", "The store's revision seen last.", {(): now.store.revision})
         severities = Counter({"error": 0, "warning": 0})
-        severities.update(problem.severity for problem in now.problems)
+        severities.update(p.severity for p in now.problems if p.needs_a_person)
         yield _gauge(
             "problems",
             "Things that need a person, by severity.",

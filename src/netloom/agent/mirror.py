@@ -44,6 +44,11 @@ class Mirror:
         self._store_id = ""
         self._version = -1
 
+    @property
+    def version(self) -> int:
+        """The version of the book that the store shows, or a later one; -1 before the first run."""
+        return self._version
+
     def sync_once(self, store: Store) -> Synced:
         """Make the store show the journal's endpoints; the second run changes nothing.
 
@@ -70,11 +75,7 @@ class Mirror:
 
         For a host that lost its journal alone; all others know better. Raises Unavailable.
         """
-        found = []
-        for entry in store.list(f"{ENDPOINTS}{self._host_id}/").entries:
-            with suppress(ValueError, NetloomError):
-                found.append(Endpoint.parse(json.loads(entry.value), entry.key))
-        return tuple(found)
+        return read_endpoints(store, f"{ENDPOINTS}{self._host_id}/")
 
     def _wanted(self) -> Mapping[str, bytes]:
         # An endpoint that did not change is the same object, so it is encoded once.
@@ -89,3 +90,15 @@ class Mirror:
             encoded[key] = known
         self._encoded = encoded
         return {key: value for key, (_, value) in encoded.items()}
+
+
+def read_endpoints(store: Store, prefix: str = ENDPOINTS) -> tuple[Endpoint, ...]:
+    """Return the endpoints below ``prefix`` as the store shows them; unreadable ones are left out.
+
+    Their hosts write those anew. Raises Unavailable.
+    """
+    found = []
+    for entry in store.list(prefix).entries:
+        with suppress(ValueError, NetloomError):
+            found.append(Endpoint.parse(json.loads(entry.value), entry.key))
+    return tuple(found)

@@ -10,6 +10,8 @@ import os
 import socket
 from collections.abc import Mapping
 
+from netloom.model.fields import whole_number
+
 
 class Notifier:
     """The line to the service manager; callable from any thread."""
@@ -65,9 +67,10 @@ def _watchdog_s(environment: Mapping[str, str]) -> float | None:
     """Return the watchdog's time if there is one and it is meant for this process."""
     pid = environment.get("WATCHDOG_PID", "")
     time_us = environment.get("WATCHDOG_USEC", "")
-    if not time_us.isdigit() or int(time_us) == 0 or (pid and pid != str(os.getpid())):
+    limit_us = whole_number(time_us) or 0
+    if limit_us <= 0 or (pid and pid != str(os.getpid())):
         return None
-    return int(time_us) / 1_000_000
+    return limit_us / 1_000_000
 
 
 def _status(text: str) -> str:

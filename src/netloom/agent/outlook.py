@@ -17,7 +17,7 @@ from netloom.core.bgp import passwords
 from netloom.kernel.namespaces import is_netns
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import Unavailable
-from netloom.model.host import Block
+from netloom.model.host import Block, Host, block_order
 from netloom.model.kernel import ALIAS_PREFIX, KernelObject, Link
 from netloom.model.secret import Secret, SecretText
 from netloom.model.view import Cluster, HostFacts, Problem, View
@@ -29,19 +29,20 @@ _log = logging.getLogger(__name__)
 class Outlook:
     """Makes one host's views. ``problems`` names the containers that are gone.
 
-    ``secrets`` reads this host's files of those that resources name.
+    ``host`` says which one it is, by id and name; ``secrets`` reads its files of those that
+    resources name.
     """
 
     def __init__(
         self,
-        host_id: str,
+        host: Host,
         watcher: StoreWatcher,
         book: AddressBook,
         mirror: Mirror,
         secrets: Callable[[Iterable[Secret]], Mapping[Secret, SecretText]] = lambda wanted: {},
     ) -> None:
         self.problems: tuple[Problem, ...] = ()
-        self._host_id = host_id
+        self._host = host
         self._watcher = watcher
         self._book = book
         self._mirror = mirror
@@ -70,7 +71,9 @@ class Outlook:
                 cluster = _with_block(cluster, block)
         present = self._present(endpoints, links)
         secrets = self._secrets(passwords.wanted(cluster))
-        return View(cluster, self._host_id, facts, present, self._admitted, secrets)
+        lent = frozenset(self._book.lent.all())
+        host = self._host
+        return View(cluster, host.id, facts, present, self._admitted, secrets, lent, host.name)
 
     def admit(self, networks: Iterable[str]) -> None:
         """Remember that ``networks`` stand: a later collision takes nothing away from them."""
@@ -79,6 +82,10 @@ class Outlook:
     def note_claimed(self, block: Block) -> None:
         """Deal from a block at once, before the watch brings it."""
         self._claimed[block] = None
+
+    def note_given_back(self, block: Block) -> None:
+        """Deal no more from a block that was claimed and given back before the watch brought it."""
+        self._claimed.pop(block, None)
 
     def own_blocks(self, network: str) -> tuple[Block, ...]:
         """Return this host's confirmed blocks of a network, those just claimed included."""
@@ -90,9 +97,8 @@ class Outlook:
         """Return the own confirmed blocks, sorted; each picture is looked through once."""
         blocks, (seen, own) = self._picture().blocks, self._own
         if seen is not blocks:
-            held = [b for b in blocks.values() if b.host_id == self._host_id and b.confirmed]
-            held.sort(key=lambda b: (b.cidr.version, int(b.cidr.network_address)))
-            own = tuple(held)
+            held = [b for b in blocks.values() if b.host_id == self._host.id and b.confirmed]
+            own = tuple(sorted(held, key=block_order))
             self._own = (blocks, own)
         return own
 
@@ -110,7 +116,8 @@ class Outlook:
         try:
             shown = self._mirror.shown(self._watcher.require_store())
             alive = [endpoint for endpoint in shown if is_netns(endpoint.netns)]
-            for endpoint in self._book.begin(self._host_id, alive):
+            loans = [b for b in self._picture().blocks.values() if b.lender == self._host.id]
+            for endpoint in self._book.begin(self._host.id, alive, loans):
                 _log.warning(
                     "the journal was lost: %s goes on as the store shows it", endpoint.handle
                 )

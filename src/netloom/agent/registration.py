@@ -10,23 +10,22 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
+from netloom.agent import own_record
 from netloom.agent.own_part import OwnPart
-from netloom.core.backends.table import BACKENDS
 from netloom.core.desired import Desired
 from netloom.core.moving import finished
 from netloom.core.resources.node import labels_of
 from netloom.model.datastore import Compare, Put, Store, Transaction
 from netloom.model.errors import Conflict
-from netloom.model.host import UNPACKS, Block, Host
-from netloom.model.kernel import UdpProxy
+from netloom.model.host import Block, Host
 from netloom.model.keys import alive_key, block_key, host_key, joins_key, network_key
-from netloom.model.network import Network
 from netloom.model.view import Cluster, HostFacts, Problem
 from netloom.reconcile import claims
 from netloom.reconcile.claim_refusals import FormerSize
+from netloom.reconcile.cluster import unreadable
+from netloom.reconcile.holding import Held, hold_blocks
 
 _log = logging.getLogger(__name__)
 ALIVE_TTL_S = 30.0
@@ -38,7 +37,8 @@ INCIDENT_S = 600.0
 class Registration:
     """Registers one host. Used by one thread; ``problems`` is replaced as a whole.
 
-    ``unpacking`` tells the UDP proxies' devices for whose peers this host's kernel unpacks.
+    ``unpacking`` tells the UDP proxies' devices for whose peers this host's kernel unpacks,
+    ``devices`` by kind whether it can make such links.
     """
 
     def __init__(
@@ -47,18 +47,28 @@ class Registration:
         host_name: str,
         clock: Callable[[], float],
         unpacking: Callable[[], frozenset[str]] = frozenset,
+        devices: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
         self.host_id = host_id
         self.host_name = host_name
         self.problems: tuple[Problem, ...] = ()
         self._clock = clock
-        self._unpacking = unpacking
+        self._unpacking, self._devices = unpacking, devices
         self._own = OwnPart(host_id)
         self._claimed: set[Block] = set()
+        #: The record was compared byte by byte: one of a newer agent may say more than is read.
+        self._compared = False
         self._incidents: dict[Problem, float] = {}
         self._lease = 0
         self._kept_s = float("-inf")
+        #: When the agents of hosts with an address of ours were first seen not to run.
+        self._ended: dict[str, float] = {}
         self._place = _place()
+
+    @property
+    def own_blocks(self) -> tuple[Block, ...]:
+        """The host's blocks of all networks, pending ones too, in the picture of the last sync."""
+        return self._own.blocks
 
     def sync(
         self,
@@ -94,27 +104,8 @@ class Registration:
 
         ``unpacking`` are the UDP proxies' devices for whose peers this host's kernel unpacks.
         """
-        macs = {
-            name: mac
-            for name, network in sorted(cluster.networks.items())
-            for choice in (network.backend, *network.retiring)
-            if (mac := _published(replace(network, backend=choice), self.host_id))
-        }
-        before = cluster.hosts.get(self.host_id)
-        serves, sends = (before.serves, before.sends) if before else ({}, {})
-        if applied is not None:
-            serves, sends = _reached(cluster, applied, serves, sends)
-            serves |= _unpacked(applied, serves, unpacking)
-        return Host(
-            self.host_id,
-            self.host_name,
-            facts.underlay_address(4),
-            facts.underlay_address(6),
-            MappingProxyType(macs),
-            MappingProxyType(dict(serves)),
-            MappingProxyType(dict(sends)),
-            tuple(interface.network for _, interface in facts.underlay.values()),
-        )
+        own = Host(self.host_id, self.host_name, devices=MappingProxyType(self._devices()))
+        return own_record.told(own, cluster, facts, applied, unpacking)
 
     def leave(self, store: Store) -> None:
         """Say that the agent ends; blocks and record stay, since containers go on."""
@@ -125,7 +116,7 @@ class Registration:
     def _note(self, incident: str) -> None:
         """Tell of something that is over, for a while."""
         remedy = "nothing to do; if it comes again, see who revokes leases or stops the store"
-        problem = Problem("warning", f"host {self.host_name}", incident, remedy)
+        problem = Problem("note", f"host {self.host_name}", incident, remedy)
         self._incidents[problem] = self._clock()
 
     def _recent(self) -> tuple[Problem, ...]:
@@ -173,43 +164,51 @@ class Registration:
         unpacking = frozenset() if store.shared else self._unpacking()
         wanted = self.record(cluster, facts, applied, unpacking)
         self._own.look(cluster, wanted)
+        doubtful: list[Problem] = []
+        before = cluster.hosts.get(self.host_id)
+        if not store.shared:  # the other layout knows no host without an address
+            contested = self._own.contested(
+                before, facts.lost, lambda *asked: self._runs(store, *asked)
+            )
+            wanted = own_record.yielding(wanted, contested)
+            doubtful = self._own.doubtful(lambda *asked: self._runs(store, *asked))
         key = host_key(self.host_id)
-        if key in cluster.standing or cluster.hosts.get(self.host_id) != wanted:
+        # What the picture has of a record that cannot be read is its last good form.
+        lost = key in cluster.standing or key in unreadable(cluster)
+        if lost or before != wanted or not self._compared:
             entry = store.get(key)
             put = Put(key, json.dumps(wanted.render()).encode())
             compare = Compare(put.key, entry.mod_revision if entry else 0)
             if entry is None or entry.value != put.value:
                 store.commit(Transaction((put,), (compare,)))
-        return [
-            Problem(
-                "error",
-                f"host {self.host_name}",
-                f"underlay address {address} is also host {other.name}'s ({other.id})",
-                "give each host its own address, or name the right interface (--interface)",
-            )
-            for other in self._own.twins
-            for address in (wanted.underlay4, wanted.underlay6)
-            if address is not None and address in (other.underlay4, other.underlay6)
-        ]
+            self._compared = True
+        return [*self._own.problems(self.host_name, wanted.contested), *doubtful]
+
+    def _runs(self, store: Store, twin: Host, patience_s: float) -> bool:
+        """Tell whether another host's agent runs, or was first seen not to so lately."""
+        if store.get(alive_key(twin.id)) is not None:
+            self._ended.pop(twin.id, None)
+            return True
+        now_s = self._clock()  # once: of two looks the later one would make it look ahead
+        return now_s - self._ended.setdefault(twin.id, now_s) < patience_s
 
     def _claim(
         self, store: Store, cluster: Cluster, remembered: tuple[Block, ...]
     ) -> list[Problem]:
         """Hold the blocks that this host needs, or says that it holds."""
         problems = []
-        own_host = cluster.hosts.get(self.host_id) or Host(self.host_id, self.host_name)
-        labels = labels_of(cluster, own_host)
+        labels = labels_of(cluster, cluster.host(Host(self.host_id, self.host_name)))
         for network in cluster.networks.values():
             own = [block for block in self._own.blocks if block.network == network.name]
-            held = claims.Held(
+            held = Held(
                 own,
                 {b.cidr for b in own if block_key(network.name, b.cidr) in cluster.standing},
-                tuple(block.cidr for block in remembered if block.network == network.name),
+                tuple(b.cidr for b in remembered if b.network == network.name and not b.lender),
                 labels,
                 resized=not store.shared,
             )
             try:
-                got = claims.hold_blocks(store, network, self.host_id, held)
+                got = hold_blocks(store, network, self.host_id, held)
             except (Conflict, claims.Unsettled, FormerSize) as error:
                 severity = "error" if isinstance(error, Conflict) else "warning"
                 problem = Problem(severity, f"network {network.name}", str(error), error.hint)
@@ -220,48 +219,6 @@ class Registration:
                 _log.info("%s block %s of network %s", back, block.cidr, network.name)
             self._claimed.update(got)
         return problems
-
-
-def _published(network: Network, host_id: str) -> str:
-    """Return what peers need to know of this host for a network's backend; "" for nothing."""
-    backend = BACKENDS.get(network.backend.type)
-    return backend.publish(network, host_id) if backend else ""
-
-
-def _reached(
-    cluster: Cluster,
-    applied: Desired,
-    serves: Mapping[str, tuple[str, ...]],
-    sends: Mapping[str, str],
-) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
-    """Return by what this host is reached and reaches, per network, from what it said before.
-
-    A network that cannot stand, or stands in part, leaves in the kernel what was there: what was
-    said of that stays too.
-    """
-    well = {n: s for n, s in applied.standing.items() if not s.backend.problems}
-    still = [name for name in cluster.networks if name not in well]
-    serves = {name: serves[name] for name in still if name in serves}
-    sends = {name: sends[name] for name in still if name in sends}
-    serves |= {name: standing.serves for name, standing in well.items()}
-    sends |= {n: standing.network.course for n, standing in well.items() if n not in applied.late}
-    return dict(sorted(serves.items())), dict(sorted(sends.items()))
-
-
-def _unpacked(
-    applied: Desired, serves: Mapping[str, tuple[str, ...]], unpacking: frozenset[str]
-) -> dict[str, tuple[str, ...]]:
-    """Return ``serves`` of the networks in which the kernel unpacks what came by UDP."""
-    return {
-        name: (*serves[name], UNPACKS)
-        for name, standing in applied.standing.items()
-        if name in serves
-        and UNPACKS not in serves[name]
-        and any(
-            isinstance(obj, UdpProxy) and obj.link in unpacking
-            for obj in standing.backend.objects.values()
-        )
-    }
 
 
 def end_moves(store: Store, cluster: Cluster) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from netloom.core.desired import Desired
-from netloom.core.peers import awaited
-from netloom.core.underlay import verdicts
+from netloom.core.peers import awaited, lacking
+from netloom.core.underlay_told import verdicts
+from netloom.model.addr import IPAddress
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Host
 from netloom.model.network import Choice
@@ -57,12 +58,15 @@ def kernel_status(
 
 
 def network_statuses(
-    desired: Desired | None, endpoints: Iterable[Endpoint]
+    desired: Desired | None,
+    endpoints: Iterable[Endpoint],
+    lent: Collection[tuple[str, IPAddress]] = (),
 ) -> tuple[NetworkStatus, ...]:
-    """Return this host's networks with the use of their blocks."""
+    """Return this host's networks with the use of their blocks; ``lent`` is in use as well."""
     if desired is None:
         return ()
     used = [(endpoint.network, address) for endpoint in endpoints for address in endpoint.addresses]
+    used += lent
     statuses = []
     for name, standing in desired.standing.items():
         blocks = tuple(
@@ -70,13 +74,14 @@ def network_statuses(
                 "cidr": str(block.cidr),
                 "used": sum(1 for net, a in used if net == name and a in block.cidr),
                 "size": block.cidr.num_addresses - len(standing.excluded(block)),
+                "lent": sum(1 for net, a in lent if net == name and a in block.cidr),
             }
             for block in standing.blocks
         )
         network = standing.network
         mtu = standing.backend.mtu_bytes
         types = (network.backend.type, network.attachment.type)
-        retiring = tuple(_brief(choice) for choice in network.retiring)
+        retiring = tuple(_brief(choice) for choice in network.moving_from)
         statuses.append(NetworkStatus(name, *types, mtu, blocks, retiring))
     return tuple(statuses)
 
@@ -87,9 +92,15 @@ def _brief(choice: Choice) -> str:
 
 
 def peer_statuses(
-    cluster: Cluster | None, desired: Desired | None, host_id: str
+    cluster: Cluster | None,
+    desired: Desired | None,
+    host_id: str,
+    missing: Collection[str] = (),
 ) -> tuple[PeerStatus, ...]:
-    """Return the other hosts: where they are, what they hold, and how they are reached."""
+    """Return the other hosts: where they are, what they hold, and how they are reached.
+
+    ``missing`` are keys of objects that are not in the kernel as they should be.
+    """
     if cluster is None:
         return ()
     blocks: dict[str, list[str]] = {}
@@ -101,6 +112,7 @@ def peer_statuses(
         if path:
             paths.setdefault(peer, {})[network] = path
     waiting = awaited(desired.ways) if desired else frozenset()
+    unmade = lacking(desired.ways, missing) if desired else frozenset()
     troubles = {p.subject: p.text for p in (desired.problems if desired else ())}
     statuses = []
     for host in sorted(cluster.hosts.values(), key=lambda h: h.name):
@@ -110,6 +122,8 @@ def peer_statuses(
         unknown = "no way there is known" if held and not ways else ""
         if held and ways and host.id in waiting:
             unknown = "waiting"  # the path tells for what
+        elif host.id in unmade:
+            unknown = "not in the kernel"
         trouble = troubles.get(f"peer {host.name}", unknown)
         path = "; ".join(dict.fromkeys(ways.values()))
         statuses.append(PeerStatus(host.id, host.name, _addresses(host), held, path, trouble, ways))

@@ -6,11 +6,12 @@ the file says. It stays when the agent ends and while the store is away, as the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from netloom.core.desired import Desired, Standing
 from netloom.core.ipam.blocks import within
-from netloom.core.ipam.draining import draining
+from netloom.core.ipam.draining import draining, stranded
 from netloom.model.errors import NetloomError
 from netloom.model.view import Problem
 from netloom.store.flannel.subnet_env import SubnetEnv, write_file
@@ -28,10 +29,13 @@ class SubnetFile:
         self._written = ""
         self.problems: tuple[Problem, ...] = ()
 
-    def update(self, desired: Desired) -> None:
-        """Write the file if it says something else than ``desired``; what fails is a problem."""
+    def update(self, desired: Desired, labels: Mapping[str, str] | None = None) -> None:
+        """Write the file if it says something else than ``desired``; what fails is a problem.
+
+        ``labels`` are the host's, where they are known.
+        """
         standing = self._standing(desired)
-        text = content(standing) if standing else ""
+        text = content(standing, labels) if standing else ""
         if not text or (text == self._written and self._path.exists()):
             return
         try:
@@ -50,17 +54,20 @@ class SubnetFile:
         return dealing[0] if len(dealing) == 1 else None
 
 
-def content(standing: Standing) -> str:
+def content(standing: Standing, labels: Mapping[str, str] | None) -> str:
     """Return the file's text; "" while the host lacks a block of one of the families."""
     network = standing.network
-    leaving = draining(network, [block.cidr for block in standing.blocks])
-    held = sorted((b.cidr for b in standing.blocks), key=lambda cidr: cidr in leaving)
+    own = [block.cidr for block in standing.blocks if not block.lender]
+    leaving = draining(network, own) | stranded(network, own, labels)
+    held = sorted(own, key=lambda cidr: cidr in leaving)
     ranges, blocks = [], []
     for family in network.families:
-        block = next((cidr for cidr in held if cidr.version == family), None)
-        if block is None:
+        pools = [pool.cidr for pool in network.pools if pool.family == family]
+        pairs = ((cidr, pool) for cidr in held for pool in pools if within(cidr, pool))
+        block, pool = next(pairs, (None, None))
+        if block is None or pool is None:
             return ""
-        ranges.append(next(p.cidr for p in network.pools if within(block, p.cidr)))
+        ranges.append(pool)
         blocks.append(block)
     masquerade = any(pool.nat_outgoing for pool in network.pools)
     mtu = standing.backend.mtu_bytes

@@ -22,6 +22,7 @@ from netloom.agent import wire
 from netloom.agent.contracts import Request, Response, Routes
 from netloom.model.errors import Bug, InvalidConfig, NetloomError, NotPermitted
 from netloom.model.fields import nearest
+from netloom.model.surprise import told
 
 #: The user id of callers that need none: those of the TCP listener.
 PUBLIC = -1
@@ -103,7 +104,7 @@ class Talk(BaseHTTPRequestHandler):
             return _error(error)
         except Exception as error:  # noqa: BLE001  # one bad call must not harm the others
             _log.exception("%s %s failed", self.command, path)
-            return _error(Bug(f"{type(error).__name__}: {error}", hint="see the agent's log"))
+            return _error(Bug(told(error), hint="see the agent's log"))
 
     def _no_route(self, path: str) -> Response:
         methods = sorted(method for method, known in self.server.routes if known == path)
@@ -120,7 +121,7 @@ class Talk(BaseHTTPRequestHandler):
                 body = json.dumps(response.data, default=_plain).encode() + b"\n"
             except (TypeError, ValueError) as error:
                 _log.exception("%s %s: the answer has no JSON form", self.command, self.path)
-                self._answer(_error(Bug(f"the answer has no JSON form: {error}")))
+                self._answer(_error(Bug(f"the answer has no JSON form: {told(error)}")))
                 return
         self.send_response(response.status)
         self.send_header("Content-Type", response.content_type)

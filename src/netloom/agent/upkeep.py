@@ -6,14 +6,15 @@ store that is away only makes it wait.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
 
 from netloom.agent.addresses import AddressBook
+from netloom.agent.borrowing import Borrowing
 from netloom.agent.engine import Engine
-from netloom.agent.leaving import drained, give_back
+from netloom.agent.leaving import Leaving, give_back
+from netloom.agent.lending import Lending
 from netloom.agent.mirror import Mirror
 from netloom.agent.outlook import Outlook
 from netloom.agent.registration import KEEP_ALIVE_S, Registration
@@ -21,9 +22,13 @@ from netloom.agent.watcher import StoreWatcher
 from netloom.core.moving import in_kernel
 from netloom.model.datastore import Store
 from netloom.model.errors import NetloomError, Unavailable
+from netloom.model.host import Host
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 1.0
+#: An audit waits so long for the mirror; what it still lacks then is worth being told.
+COPY_LIMIT_S = 10.0
+_COPY_LOOK_S = 0.01
 
 
 class Upkeep:
@@ -36,6 +41,9 @@ class Upkeep:
         self._mirror = mirror
         self._outlook = outlook
         self._book = book
+        self._leaving = Leaving(Host(registration.host_id, registration.host_name))
+        self._lending = Lending(registration.host_id, book)
+        self._borrowing = Borrowing(registration.host_id, book)
         self._shown: object = None
         self._shown_s = 0.0
         self._stopping = threading.Event()
@@ -51,6 +59,20 @@ class Upkeep:
     def wake(self) -> None:
         """Say that something may have changed."""
         self._due.set()
+
+    def copied(self) -> None:
+        """Wait until the store shows the endpoints as they are now, ``COPY_LIMIT_S`` at most.
+
+        A store that is away is not waited for.
+        """
+        version, end_s = self._book.version, time.monotonic() + COPY_LIMIT_S
+        while (
+            self._mirror.version < version
+            and self._watcher.connected
+            and time.monotonic() < end_s
+            and not self._stopping.wait(_COPY_LOOK_S)
+        ):
+            pass
 
     def stop(self) -> None:
         """End the thread; idempotent."""
@@ -92,10 +114,14 @@ class Upkeep:
         self._registration.sync(store, cluster, facts, remembered, applied)
         held = {name: self._outlook.own_blocks(name) for name in cluster.networks}
         self._book.remember_blocks(block for own in held.values() for block in own)
-        if not store.shared:
-            empty = [drained(cluster.networks[name], own, facts) for name, own in held.items()]
-            give_back(store, self._book, itertools.chain(*empty))
+        # First: no block is given back while the store still shows a container of this host in it.
         self._show(store, (self._book.version, cluster.store_id, not cluster.standing))
+        if not store.shared:
+            own = self._registration.own_blocks
+            for block in give_back(store, self._book, self._leaving.due(cluster, own, facts), own):
+                self._outlook.note_given_back(block)
+            self._lending.sync(store, cluster, turn.desired.standing)
+            self._borrowing.tidy(store, cluster, own)
 
     def _show(self, store: Store, seen: object) -> None:
         """Mirror the endpoints when they or the store are others, else now and then.

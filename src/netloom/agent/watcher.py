@@ -12,12 +12,14 @@ import base64
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from netloom.model.datastore import Batch, Entry, Event, Listing, Store, Watch
 from netloom.model.errors import NetloomError, Unavailable
 from netloom.model.keys import CLUSTER
+from netloom.model.surprise import told
 from netloom.model.view import Cluster
 from netloom.reconcile.cluster import fold, from_listing, unreadable
 from netloom.store.whole_file import write_whole
@@ -27,6 +29,7 @@ FIRST_RETRY_S = 0.2
 LAST_RETRY_S = 2.0
 #: How long changes may gather before the picture is written to the disk again.
 SAVE_AFTER_S = 5.0
+_LOOK_S = 60.0
 
 
 class StoreWatcher:
@@ -105,7 +108,7 @@ class StoreWatcher:
                 self._lost(f"{error}" + (f" ({error.hint})" if error.hint else ""))
             except Exception as error:  # noqa: BLE001 - the watch must outlive any surprise
                 _log.exception("store watch failed")
-                self._lost(f"internal error: {error}")
+                self._lost(f"internal error: {told(error)}")
             if self._stopping.wait(pause_s):
                 return
             pause_s = min(LAST_RETRY_S, pause_s * 2)
@@ -139,22 +142,22 @@ class StoreWatcher:
             watch.close()
 
     def _fold(self, watch: Watch) -> None:
-        unsaved = True
+        due_s: float | None = time.monotonic() + SAVE_AFTER_S  # None: the disk has what is known
         try:
             while not self._stopping.is_set():
-                batch = watch.next(SAVE_AFTER_S if unsaved else 60.0)
-                if batch is None:
-                    if unsaved:
-                        self._save()
-                    unsaved = False
-                    continue
-                if batch.compacted:
+                batch = watch.next(_LOOK_S if due_s is None else max(0.0, due_s - time.monotonic()))
+                if batch is not None and batch.compacted:
                     _log.warning("the store's history is gone or it was replaced: listing again")
                     return
-                unsaved = unsaved or bool(batch.events)
-                self._take(batch)
+                if batch is not None:
+                    self._take(batch)
+                    if batch.events and due_s is None:
+                        due_s = time.monotonic() + SAVE_AFTER_S
+                if due_s is not None and time.monotonic() >= due_s:
+                    self._save()
+                    due_s = None
         finally:
-            if unsaved:
+            if due_s is not None:
                 self._save()  # what was seen last is what the next run begins with
 
     def _take(self, batch: Batch) -> None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import NoReturn
 
+import click
+
 from netloom.cli import calicoctl_config
-from netloom.cli.main import explain, invoke, leave
-from netloom.cli.main import run as run_netloom
+from netloom.cli.main import explain, invoke, leave, netloom
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import nearest
 
@@ -53,10 +56,24 @@ _OWN = {
     "convert": "calicoctl_files",
     "version": "calicoctl_version",
 }
+#: How hints and examples call what is called so here as well.
+_THEIRS = re.compile(rf"\bnetloom (?=(?:{'|'.join(_SAME)})\b)")
 _WHY_NOT = {
     "datastore": "Netloom's datastore is not moved from one kind to another",
     "cluster": "see `netloom status` and `netloom node diags` on each host",
     "config": "these settings are resources now: `calicoctl get bgpconfig default -o yaml`",
+}
+#: Options of calicoctl's that mean nothing here: whether each has a value, and its commands.
+_UNUSED = {
+    "--context": (True, ("create", "replace", "apply", "patch", "delete", "get", "label")),
+    "--poll": (True, ("version",)),
+    "--kubeconfig": (True, ("ipam",)),
+    "--kernel-config": (True, ("node",)),
+    "--node-image": (True, ("node",)),
+    "--felix-config": (True, ("node",)),
+    "--docker-networking-ifprefix": (True, ("node",)),
+    "--disable-docker-networking": (False, ("node",)),
+    "--use-docker-networking-container-labels": (False, ("node",)),
 }
 _VALUED = {"-c": "config", "--config": "config", "-l": "level", "--log-level": "level"}
 
@@ -72,7 +89,7 @@ def _explained(args: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # ours to explain, whatever
-        return explain(error)
+        return explain(error, _worded)
 
 
 def run(
@@ -105,19 +122,51 @@ def run(
         os.environ["NETLOOM_DATASTORE"] = place.url
         if place.password:
             os.environ["NETLOOM_ETCD_PASSWORD"] = place.password
-    return (verbs or _run)(rest)
+    return (verbs or _run)(_without_unused(rest))
 
 
 def _run(args: list[str]) -> int:
-    if args[0] in _SAME:
-        return run_netloom(args)
-    module = importlib.import_module(f"netloom.cli.{_OWN[args[0]]}")
-    return invoke(getattr(module, args[0]), f"calicoctl {args[0]}", args[1:])
+    verb, *rest = args
+    if verb in _SAME:
+        command = netloom.get_command(click.Context(netloom), verb)
+        assert command is not None, "verbs are netloom's"
+    else:
+        command = getattr(importlib.import_module(f"netloom.cli.{_OWN[verb]}"), verb)
+    return invoke(_renamed(command), f"calicoctl {verb}", rest, _worded)
+
+
+def _worded(text: str) -> str:
+    return _THEIRS.sub("calicoctl ", text)
+
+
+def _renamed(command: click.Command) -> click.Command:
+    """Return a command whose help speaks of calicoctl, and those below it."""
+    twin = copy(command)
+    twin.epilog = _worded(command.epilog or "") or None
+    if isinstance(twin, click.Group):
+        twin.commands = {name: _renamed(each) for name, each in twin.commands.items()}
+    return twin
 
 
 def _asks_nobody(args: list[str]) -> bool:
     """Tell whether a command does without any datastore, so that nothing has to say where it is."""
     return args[0] in ("validate", "convert") or not {"--client", "-h", "--help"}.isdisjoint(args)
+
+
+def _without_unused(args: list[str]) -> list[str]:
+    """Return a command without the options that mean nothing here; say which they were."""
+    kept: list[str] = []
+    left = iter(args)
+    for arg in left:
+        name, sign, _ = arg.partition("=")
+        valued, commands = _UNUSED.get(name, (False, ()))
+        if args[0] not in commands or (sign and not valued):
+            kept.append(arg)
+            continue
+        if valued and not sign and next(left, None) is None:
+            raise InvalidConfig(f"{name}: it needs a value", field=name, hint=f"{name} VALUE")
+        print(f"note: {name} has no effect here", file=sys.stderr)
+    return kept
 
 
 def _parted(args: list[str]) -> tuple[dict[str, str], list[str]]:

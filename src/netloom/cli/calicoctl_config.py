@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from netloom.model.errors import InvalidConfig
+from netloom.model.errors import InvalidConfig, NotPermitted
 from netloom.model.fields import Fields, nearest
 
 DEFAULT_FILE = Path("/etc/calico/calicoctl.cfg")
@@ -48,13 +48,11 @@ class Place:
 
 
 def find(path: str | None, env: Mapping[str, str]) -> Place | None:
-    """Return where the datastore is, None when nobody says. Raises InvalidConfig.
+    """Return where the datastore is, None when nobody says. Raises InvalidConfig, NotPermitted.
 
     A ``path`` that was given must exist; :data:`DEFAULT_FILE` need not.
     """
-    said: dict[str, str] = {}
-    if path or DEFAULT_FILE.exists():
-        said = _read(Path(path) if path else DEFAULT_FILE)
+    said = _read(Path(path) if path else DEFAULT_FILE, bool(path))
     for name in _ETCD:
         variable = _variable(name)
         if value := env.get(variable) or env.get(f"CALICO_{variable}"):
@@ -67,13 +65,17 @@ def _variable(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=CA)(?=C)", "_", name).upper()
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(path: Path, must_exist: bool) -> dict[str, str]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except PermissionError:
+        raise NotPermitted(f"{path}: may not be read", hint="run it as root") from None
     except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not must_exist:
+            return {}
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidConfig(f"{path}: {reason}", field="config", value=str(path)) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidConfig(f"{path}: {error}", field="config", value=str(path)) from None
     try:
         return _parse(data)

@@ -8,8 +8,8 @@ from collections import Counter
 import click
 
 from netloom.cli.resources import files
-from netloom.cli.resources.change import from_files, recursive_option
-from netloom.cli.resources.get import namespace_option
+from netloom.cli.resources.change import from_files
+from netloom.cli.resources.get import namespace_option, recursive_option
 from netloom.cli.resources.printing import as_yaml
 from netloom.model.resource import API_VERSION
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from netloom.cli import ipam_report
+from netloom.cli import ipam_release, ipam_report
 from netloom.cli.client import Client
 from netloom.cli.cluster import ClusterStore, opened
 from netloom.cli.ipam import whereabouts_of
@@ -100,7 +100,11 @@ def check_(
 @ipam.command(epilog="Example: calicoctl ipam release --from-report=report.json")
 @click.option("--ip", metavar="IP", help="The address to free.")
 @click.option(
-    "--from-report", "reports", multiple=True, metavar="FILE", help="All leaks of a report."
+    "--from-report",
+    "reports",
+    multiple=True,
+    metavar="FILE",
+    help="All leaks and orphan blocks of a report.",
 )
 @click.option("--force", is_flag=True, help="Also where the container runs (again).")
 @with_settings("datastore", "socket")
@@ -110,10 +114,13 @@ def release(*, ip: str | None, reports: tuple[str, ...], force: bool, settings: 
         raise click.UsageError("give either --ip or --from-report")
     client = Client(settings.socket)
     if reports:
-        handles = ipam_report.leaks_in(reports, client)
-        freed = [each for handle in handles for each in _freed(client, {"handle": handle}, force)]
-        count = sum(len(each["addresses"]) for each in freed)
-        click.echo(f"Released {count} IPs of {len(freed)} allocations.")
+        doomed = ipam_release.of_reports(reports, client)
+        outcome = ipam_release.release(settings, client, doomed, force=force)
+        count = sum(len(each["addresses"]) for each in outcome.endpoints)
+        click.echo(f"Released {count} IPs of {len(outcome.endpoints)} allocations.")
+        if outcome.blocks:
+            click.echo(f"Released {len(outcome.blocks)} blocks.")
+        outcome.complain()
         return
     assert ip is not None
     with opened(settings) as cluster:
@@ -121,7 +128,7 @@ def release(*, ip: str | None, reports: tuple[str, ...], force: bool, settings: 
     if not held:
         click.echo(f"IP address {ip} is not assigned")
         return
-    _freed(client, {"ip": ip}, force)
+    client.post("/v1/ipam/release", {"ip": ip, "force": force})
     click.echo(f"Successfully released IP address {ip}")
 
 
@@ -185,7 +192,8 @@ def _counts(counts: Iterable[PoolCount], show_blocks: bool) -> str:
     rows = []
     for each in listed:
         rows.append(row("IP Pool", each.count))
-        rows += [row("Block", count) for _, count in (each.blocks if show_blocks else ())]
+        if show_blocks:  # what is borrowed out of a block has a table of its own
+            rows += [row("Block", count) for block, count in each.blocks if not block.lender]
     return boxed((*headings, *(("IPS RESERVED",) if reserved else ())), rows)
 
 
@@ -211,7 +219,7 @@ def _address(cluster: ClusterStore, ip: str) -> str:
 def _configuration(cluster: ClusterStore) -> list[tuple[str, str]]:
     said = configured.configuration(cluster.cluster)
     return [
-        ("StrictAffinity", str(said.strict).lower()),
+        ("StrictAffinity", str(said.strict is not False).lower()),
         ("AutoAllocateBlocks", "true"),
         ("MaxBlocksPerHost", str(said.max_blocks)),
     ]
@@ -249,13 +257,6 @@ def _inventory(cluster: ClusterStore, show_all: bool) -> Iterator[str]:
     yield f"Found {len(addresses)} workload IPs.\n"
     for address, each in addresses if show_all else ():
         yield f"  {address} allocated; attrs Main:{each.handle}"
-
-
-def _freed(client: Client, wish: dict[str, Any], force: bool) -> list[dict[str, Any]]:
-    released: list[dict[str, Any]] = client.post("/v1/ipam/release", {**wish, "force": force})[
-        "released"
-    ]
-    return released
 
 
 def _write(path: str, answer: dict[str, Any]) -> None:

@@ -11,6 +11,10 @@ from typing import Any
 from netloom.agent.wire import parse_error
 from netloom.model.errors import Bug, NotPermitted, Unavailable
 
+#: For a look at an agent: one that is well answers in milliseconds where the machine has time for
+#: it, and one that is wedged is to be told soon.
+PATIENCE_S = 15.0
+
 
 class Client:
     """The agent behind one unix socket; every call is a connection of its own."""
@@ -53,6 +57,21 @@ class Client:
         if answer.status != 200:
             raise parse_error(document)
         return document
+
+    def listened(self) -> bool:
+        """Tell whether an agent listens, whether or not it finds the time to answer."""
+        connection = _UnixConnection(self.path, self.timeout_s)
+        try:
+            connection.connect()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError as error:
+            if isinstance(error, PermissionError):
+                raise self._unreachable(error) from error
+            return True  # so many wait for its answer that one more cannot
+        finally:
+            connection.close()
+        return True
 
     def _unreachable(self, error: Exception) -> Unavailable | NotPermitted:
         if isinstance(error, PermissionError):

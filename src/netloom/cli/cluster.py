@@ -12,7 +12,7 @@ from functools import cached_property
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from netloom.cli.render import paint
+from netloom.cli.render import paint, shown
 from netloom.cli.settings import Settings
 from netloom.core.resources.contract import Picture
 from netloom.model import keys
@@ -20,7 +20,7 @@ from netloom.model.datastore import Compare, Delete, Put, Store, Transaction
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import Conflict, InvalidConfig
 from netloom.model.fields import nearest
-from netloom.model.host import Block, Host
+from netloom.model.host import Block, Host, block_order
 from netloom.model.network import Network
 from netloom.model.view import Cluster
 from netloom.reconcile import cluster as fold
@@ -56,7 +56,8 @@ class ClusterStore:
         cluster = fold.from_listing(listing, self.store.store_id, Cluster())
         for problem in dict.fromkeys(cluster.problems):  # one lease may be two records
             label = paint("warning:", "yellow", sys.stderr)
-            print(f"{label} {problem.subject}: {problem.text}", file=sys.stderr)
+            text = shown(f"{problem.subject}: {problem.text}", sys.stderr)
+            print(f"{label} {text}", file=sys.stderr)
             if problem.remedy:
                 print(f"  remedy: {problem.remedy}", file=sys.stderr)
         return cluster
@@ -155,11 +156,6 @@ def opened(
         store = open_store(url, create=create)
         leaving.callback(store.close)
         yield ClusterStore(store)
-
-
-def block_order(block: Block) -> tuple[str, int, int]:
-    """Sort by network, family, address."""
-    return block.network, block.cidr.version, int(block.cidr.network_address)
 
 
 def _named(table: Mapping[str, T], name: str, what: str, maker: str) -> T:

@@ -14,10 +14,11 @@ from typing import Any
 
 from netloom.core.definition import preset
 from netloom.model.errors import InvalidConfig
+from netloom.model.fields import whole_number
 
 #: Fields that may be written as one word, and the field that the word stands for.
 SHORT = {"backend": "type", "attachment": "type", "policy": "type", "addressing": "mode"}
-_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_STEP = re.compile(r"([^.\[\]]+)|\[([0-9]{1,9})\]")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def read_file(path: str) -> dict[str, Any]:
         data = yaml.safe_load(text)
     except FileNotFoundError:
         raise InvalidConfig(f"{path}: no such file", field="filename", value=path) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InvalidConfig(f"{path}: {error}", field="filename", value=path) from None
     if not isinstance(data, dict):
         raise InvalidConfig(
@@ -198,14 +199,14 @@ def _value(text: str, key: str) -> Any:
     """
     if text in ("true", "false"):
         return text == "true"
-    if re.fullmatch(r"-?[0-9]+", text):
-        return int(text)
+    if (number := whole_number(text)) is not None:
+        return number
     if text[:1] in ("[", "{"):
         import yaml
 
         try:
             return yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise InvalidConfig(f"{key}: {error}", field=key, value=text) from None
     return text or None
 

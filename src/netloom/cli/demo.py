@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netloom.cli.lab import example, terminable
+from netloom.cli.lab import terminable
+from netloom.cli.options import example
 from netloom.cli.story import WIDTH, Story
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _show_damage(story: Story, host: LabHost, containers: Sequence[LabContainer]
         for damage in damages(host):
             took = time_repair(host, damage)
             wait_until(
-                lambda: tables(host) == before, deadline_s=20, what="all tables as they were"
+                lambda: tables(host) == before, deadline_s=60, what="all tables as they were"
             )
             times.append(took)
             command = " ".join(damage.command)
@@ -241,7 +242,7 @@ def _show_agent_away(story: Story, host: LabHost, containers: Sequence[LabContai
     with Pings(containers[0], containers[len(CONTAINERS)].address) as pings:
         faults.kill_agent(home)
         seen = pings.received
-        wait_until(lambda: pings.received > seen + 50, deadline_s=20, what="50 more replies")
+        wait_until(lambda: pings.received > seen + 50, deadline_s=60, what="50 more replies")
         away = pings.received - seen
         host.start_agent()
     story.say(f"   {away} pings came back while there was no agent; then it was started again")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from netloom.model.errors import InvalidConfig
-from netloom.model.fields import nearest
+from netloom.model.fields import nearest, whole_number
 
 DEFAULT_ENDPOINTS = "http://127.0.0.1:4001,http://127.0.0.1:2379"
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
@@ -105,7 +105,7 @@ class Given:
         flag = BY_NAME[name]
         if flag.kind == "bool" and value not in (*_TRUE, *_FALSE):
             raise _wrong(origin, value, "true or false")
-        if flag.kind == "int" and not value.lstrip("-").isdigit():
+        if flag.kind == "int" and whole_number(value) is None:
             raise _wrong(origin, value, "a whole number")
         many = value.split(",") if flag.kind == "many" else [value]
         before = self.values.get(name, []) if flag.kind == "many" else []
@@ -122,7 +122,9 @@ class Given:
 
     def number(self, name: str) -> int:
         """Return an int flag's value, its default when it was not said."""
-        return int(self.one(name) or BY_NAME[name].default)
+        number = whole_number(self.one(name) or BY_NAME[name].default)
+        assert number is not None, "refused where it was added"
+        return number
 
     def origin(self, name: str) -> str:
         """Return where a flag was said."""

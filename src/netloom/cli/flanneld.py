@@ -165,7 +165,7 @@ def notes(given: flags.Given) -> list[str]:
 def _read_sysconfig(path: Path) -> dict[str, str]:
     """Return the file's variables, as systemd's EnvironmentFile= reads them; absent is empty."""
     try:
-        text = path.read_text(errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}
     found = {}

@@ -13,14 +13,12 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
-import signal
 import sys
-import threading
 import time
 from contextlib import ExitStack, suppress
-from types import FrameType
 from typing import TYPE_CHECKING
 
+from netloom.cli.ending import Ending
 from netloom.cli.settings import Settings, flannel_format
 from netloom.model import addr
 from netloom.store.opening import check_url
@@ -55,14 +53,7 @@ def run(settings: Settings) -> None:
     from netloom.agent.logs import configure
 
     configure(settings.log_format, settings.log_level)
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        _log.info("%s: ending", signal.Signals(number).name)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    stop = Ending()
     with Agent(_agent_settings(settings)) as running:
         _give_head_start(running, stop)
         _serve(running, settings, stop)
@@ -98,7 +89,7 @@ def _agent_settings(settings: Settings) -> AgentSettings:
     )
 
 
-def _give_head_start(running: Agent, stop: threading.Event) -> None:
+def _give_head_start(running: Agent, stop: Ending) -> None:
     """Wait until the first turn is done, a while at most: what is loaded now would slow it down."""
     patience = time.monotonic() + _HEAD_START_S
     while running.engine.turn is None and time.monotonic() < patience:
@@ -106,20 +97,21 @@ def _give_head_start(running: Agent, stop: threading.Event) -> None:
             return
 
 
-def _serve(running: Agent, settings: Settings, stop: threading.Event) -> None:
+def _serve(running: Agent, settings: Settings, stop: Ending) -> None:
     from netloom.agent import http, metrics
     from netloom.drivers.cni.server import routes as cni_routes
 
     public = metrics.public_routes(running.status)
     routes = {**running.routes(), **public, **cni_routes(running.attachments)}
     with ExitStack() as stack:
-        stack.enter_context(http.serve(settings.socket, routes))
         if settings.metrics_listen:
             stack.enter_context(http.serve_public(settings.metrics_listen, public))
+        # Last: who is answered here takes the agent for started, and nothing may fail after it.
+        stack.enter_context(http.serve(settings.socket, routes))
         _tell(running, stop)
 
 
-def _tell(running: Agent, stop: threading.Event) -> None:
+def _tell(running: Agent, stop: Ending) -> None:
     """Tell the service manager when the agent is ready and, as often as it asks, that it turns.
 
     An agent whose loop is stuck does not say that it is alive: the manager starts a new one, which
@@ -132,7 +124,7 @@ def _tell(running: Agent, stop: threading.Event) -> None:
     patience = time.monotonic() + _READY_PATIENCE_S
     while not stop.wait(_READY_LOOK_S) and not running.ready and time.monotonic() < patience:
         pass
-    if not stop.is_set():
+    if not stop.wait(0):
         notifier.ready(_in_a_line(running))
         _log.info(_in_a_line(running))
         _settle()

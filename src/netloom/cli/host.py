@@ -14,6 +14,7 @@ from netloom.model import keys
 from netloom.model.datastore import Compare, Delete
 from netloom.model.errors import Conflict, NetloomError
 from netloom.model.host import Host
+from netloom.model.wording import how_to_get
 
 EXAMPLES = """\b
 Examples:
@@ -45,7 +46,7 @@ def list_(output: str, settings: Settings) -> None:
 @output_option
 @with_settings("datastore", "socket")
 def show(name: str, output: str, settings: Settings) -> None:
-    """Show one host: addresses, blocks and the containers on it.
+    """Show one host: addresses, blocks, what its kernel can make, and the containers on it.
 
     Of the host where it is called, also what could be the underlay, and why it is or is not.
     """
@@ -53,6 +54,7 @@ def show(name: str, output: str, settings: Settings) -> None:
         one = cluster.host(name)
         document = _document(cluster, one)
         document["macs"] = dict(one.macs)
+        document["devices"] = dict(one.devices)
         document["endpoints"] = [
             endpoint.render() for endpoint in cluster.endpoints if endpoint.host_id == one.id
         ]
@@ -62,10 +64,10 @@ def show(name: str, output: str, settings: Settings) -> None:
 
 def _candidates(one: Host, settings: Settings) -> list[dict[str, Any]]:
     """Ask the agent of this host, if it is this host's and runs; else there is nothing to tell."""
-    from netloom.cli.client import Client
+    from netloom.cli.client import PATIENCE_S, Client
 
     try:
-        status = Client(settings.socket, 2.0).get("/v1/status")
+        status = Client(settings.socket, PATIENCE_S).get("/v1/status")
     except NetloomError:
         return []
     return list(status.get("candidates", ())) if status["host_id"] == one.id else []
@@ -124,6 +126,7 @@ def _document(cluster: ClusterStore, one: Host) -> dict[str, Any]:
         "name": one.name,
         "alive": one.id in cluster.alive,
         "addresses": [str(address) for address in (one.underlay4, one.underlay6) if address],
+        "contested": [str(address) for address in one.contested],
         "blocks": [block.render() for block in cluster.blocks_of(one.id)],
         "containers": sum(1 for e in cluster.endpoints if e.host_id == one.id),
     }
@@ -136,7 +139,7 @@ def _table(documents: list[dict[str, Any]]) -> str:
         table.add(
             one["name"],
             _alive(one["alive"]),
-            "\n".join(one["addresses"]),
+            _addresses(one),
             "\n".join(_block(block) for block in one["blocks"]),
             one["containers"],
             one["id"],
@@ -150,8 +153,9 @@ def _screen(one: dict[str, Any]) -> str:
             ("host", one["name"]),
             ("id", one["id"]),
             ("alive", _alive(one["alive"])),
-            ("addresses", "\n".join(one["addresses"])),
+            ("addresses", _addresses(one)),
             ("tunnel MACs", "\n".join(f"{mac} in {net}" for net, mac in one["macs"].items())),
+            ("devices", _devices(one["devices"])),
             ("blocks", "\n".join(_block(block) for block in one["blocks"])),
         ]
     )
@@ -174,6 +178,20 @@ def _screen(one: dict[str, Any]) -> str:
 
 def _alive(alive: bool) -> str:
     return paint("yes", "green") if alive else paint("no", "red")
+
+
+def _addresses(one: dict[str, Any]) -> str:
+    contested = [
+        f"{address} {paint('(another host had it first)', 'red')}" for address in one["contested"]
+    ]
+    return "\n".join([*one["addresses"], *contested])
+
+
+def _devices(told: dict[str, bool]) -> str:
+    """Return the kinds of links that the kernel can make, and how to get those that it cannot."""
+    lines = [", ".join(kind for kind, can in told.items() if can)]
+    lines += [f"{paint('no', 'red')} {k}: {how_to_get(k)}" for k, can in told.items() if not can]
+    return "\n".join(line for line in lines if line)
 
 
 def _block(block: dict[str, Any]) -> str:

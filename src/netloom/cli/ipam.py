@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from netloom.cli import ipam_report
+from netloom.cli import ipam_release, ipam_report
 from netloom.cli import ipam_text as texts
 from netloom.cli.client import Client
 from netloom.cli.cluster import ClusterStore, opened
@@ -20,12 +20,13 @@ from netloom.cli.options import output_option, with_settings
 from netloom.cli.render import bold, emit
 from netloom.cli.settings import Settings
 from netloom.core.ipam.blocks import within
+from netloom.core.ipam.excess import excess
 from netloom.core.ipam.summary import Whereabouts, find, summarise
 from netloom.model import keys
-from netloom.model.addr import parse_address, parse_network
+from netloom.model.addr import parse_address
 from netloom.model.datastore import Delete, Put
 from netloom.model.errors import Conflict, InvalidConfig
-from netloom.model.host import Block, Reservation
+from netloom.model.host import Reservation
 
 NOT_WELL = 6
 
@@ -57,9 +58,15 @@ def show(show_blocks: bool, ip: str | None, output: str, settings: Settings) -> 
             return
         counts = summarise(cluster.cluster, cluster.endpoints)
         names = {host.id: host.name for host in cluster.cluster.hosts.values()}
-    documents = [texts.pool_document(each, show_blocks) for each in counts]
+        beyond = excess(cluster.cluster, cluster.cluster.blocks.values())
+    documents = [texts.pool_document(each, show_blocks, beyond) for each in counts]
     nothing = "no networks yet; begin with `netloom network create NAME --preset flannel`"
-    emit(output, documents, lambda: texts.counts(counts, names, show_blocks) if counts else nothing)
+    told = [f"note: {each.problem(names.get(each.host_id, each.host_id)).text}" for each in beyond]
+    emit(
+        output,
+        documents,
+        lambda: "\n".join([texts.counts(counts, names, show_blocks), *told]) if counts else nothing,
+    )
 
 
 @ipam.command("check", epilog="Example: netloom ipam check || netloom ipam release --leaked")
@@ -82,7 +89,10 @@ def check_(output: str, settings: Settings) -> None:
 @click.option("--handle", metavar="HANDLE", help="The holder: NETWORK.CONTAINER.INTERFACE.")
 @click.option("--leaked", is_flag=True, help="All that `check` calls a leak on this host.")
 @click.option(
-    "--from-report", "report", metavar="FILE", help="All leaks that `check -o json` said."
+    "--from-report",
+    "report",
+    metavar="FILE",
+    help="All leaks and orphan blocks that `check -o json` said.",
 )
 @click.option("--block", metavar="CIDR", help="A whole block in which no address is held.")
 @click.option("--network", default="", metavar="NETWORK", help="Where --ip or --block are meant.")
@@ -111,19 +121,13 @@ def release(
         emit(output, freed, lambda: f"block {bold(block)} is free" if freed else "nobody holds it")
         return
     client = Client(settings.socket)
-    wishes: list[dict[str, Any]] = [{"ip": ip, "network": network}]
-    if leaked:
-        found = ipam_report.leaks([client.get("/v1/ipam/audit")])
-        wishes = [{"handle": each} for each in found]
-    elif report:
-        wishes = [{"handle": each} for each in ipam_report.leaks_in([report], client)]
-    elif handle:
-        wishes = [{"handle": handle}]
-    if wishes and not yes:
-        _ask(f"release {', '.join(wish.get('handle') or str(ip) for wish in wishes)}?")
-    released: list[Any] = []
-    for wish in wishes:
-        released += client.post("/v1/ipam/release", {**wish, "force": force})["released"]
+    if leaked or report:
+        _release_found(settings, client, report or "", force=force, yes=yes, output=output)
+        return
+    wish: dict[str, Any] = {"handle": handle} if handle else {"ip": ip, "network": network}
+    if not yes:
+        _ask(f"release {handle or ip}?")
+    released = client.post("/v1/ipam/release", {**wish, "force": force})["released"]
     if handle and not released:
         _refuse_elsewhere(settings, handle)
     emit(output, released, lambda: texts.released_text(released))
@@ -244,58 +248,33 @@ def _refuse_elsewhere(settings: Settings, handle: str) -> None:
                 )
 
 
+def _release_found(
+    settings: Settings, client: Client, report: str, *, force: bool, yes: bool, output: str
+) -> None:
+    """Release what a report says or, without one, all leaks of this host."""
+    if report:
+        doomed = ipam_release.of_reports([report], client)
+    else:
+        doomed = ipam_release.Doomed(ipam_report.leaks([client.get("/v1/ipam/audit")]))
+    if str(doomed) and not yes:
+        _ask(f"release {doomed}?")
+    outcome = ipam_release.release(settings, client, doomed, force=force)
+    document = [*outcome.endpoints, *(block.render() for block in outcome.blocks)]
+    emit(output, document, lambda: texts.released_text(outcome.endpoints, outcome.blocks))
+    outcome.complain()
+
+
 def _release_block(
     settings: Settings, text: str, network: str, *, force: bool, yes: bool
 ) -> list[dict[str, Any]]:
-    cidr = parse_network(text, "--block")
     with opened(settings) as cluster:
-        found = [
-            block
-            for block in cluster.cluster.blocks.values()
-            if block.cidr == cidr and network in ("", block.network)
-        ]
-        if len(found) > 1:
-            names = texts.listed(sorted(block.network for block in found))
-            raise InvalidConfig(
-                f"networks {names} have a block {cidr}",
-                field="--block",
-                value=text,
-                hint="name one of them: --network",
-            )
+        found = ipam_release.named_blocks(cluster, text, network)
         for block in found:
-            _refuse_used(cluster, block)
-            if not force:
-                _refuse_dealt(cluster, block)
+            ipam_release.refuse(cluster, block, force=force)
             if not yes:
-                _ask(f"release block {cidr} of host {block.host_id}?")
-            key = keys.block_key(block.network, cidr)
-            cluster.commit([Delete(key)], cluster.unchanged(key))
+                _ask(f"release block {block.cidr} of host {block.host_id}?")
+            ipam_release.remove(cluster, block)
     return [block.render() for block in found]
-
-
-def _refuse_used(cluster: ClusterStore, block: Block) -> None:
-    held = [
-        endpoint.handle
-        for endpoint in cluster.endpoints
-        if endpoint.network == block.network and any(a in block.cidr for a in endpoint.addresses)
-    ]
-    if held:
-        more = f" and {len(held) - 3} more" if len(held) > 3 else ""
-        raise Conflict(
-            f"block {block.cidr} is in use by {', '.join(held[:3])}{more}",
-            hint="stop these containers first",
-        )
-
-
-def _refuse_dealt(cluster: ClusterStore, block: Block) -> None:
-    """Refuse a block that a running agent may deal an address of at this very moment."""
-    network = cluster.cluster.networks.get(block.network)
-    dealt = network is not None and any(within(block.cidr, pool.cidr) for pool in network.pools)
-    if dealt and block.host_id in cluster.alive:
-        raise Conflict(
-            f"the agent of host {block.host_id} runs and deals addresses of {block.cidr}",
-            hint="stop that agent first, or use --force",
-        )
 
 
 def _ask(question: str) -> None:

@@ -6,7 +6,7 @@ The file is what ``netloom ipam check -o json`` prints and ``calicoctl ipam chec
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from netloom.cli.settings import Settings
 from netloom.core.ipam.audit import Facts, check
 from netloom.model.errors import Conflict, InvalidConfig, NotPermitted, Unavailable
 from netloom.model.fields import Fields
+from netloom.reconcile.cluster import unreadable
 
 Answer = dict[str, Any]
 
@@ -48,7 +49,7 @@ def read(path: str) -> Answer:
         answer: Answer = {
             "host": fields.take_str("host"),
             "findings": [
-                {name: each.take_str(name) for name in ("kind", "handle", "subject")}
+                {name: each.take_str(name) for name in ("kind", "handle", "subject", "host")}
                 for item in fields.take_list("findings")
                 for each in [Fields(item, "findings")]
             ],
@@ -60,30 +61,39 @@ def read(path: str) -> Answer:
     return answer
 
 
-def leaks(answers: Sequence[Answer]) -> list[str]:
+def leaks(answers: Iterable[Answer]) -> list[str]:
     """Return the handles of all leaks in the answers, each once."""
     found = [f["handle"] for a in answers for f in a["findings"] if f["kind"] == "leak"]
     return list(dict.fromkeys(found))
 
 
-def leaks_in(paths: Sequence[str], client: Client) -> list[str]:
-    """Return the leaks that reports tell of this host. Raises Conflict for another host's."""
-    own = client.get("/v1/ipam/audit")["host"]
-    answers = [read(path) for path in paths]
-    for path, answer in zip(paths, answers, strict=True):
+def orphans(answers: Iterable[Answer]) -> frozenset[tuple[str, str]]:
+    """Return the orphan blocks in the answers, by CIDR and host."""
+    found = (f for a in answers for f in a["findings"] if f["kind"] == "orphan-block")
+    return frozenset((f["subject"], f["host"]) for f in found)
+
+
+def refuse_others(reports: Mapping[str, Answer], client: Client) -> None:
+    """See that reports with leaks are of this host. Raises Conflict for another host's.
+
+    Raises Unavailable without an agent, who alone can release a leak.
+    """
+    telling = {path: answer for path, answer in reports.items() if leaks([answer])}
+    own = client.get("/v1/ipam/audit")["host"] if telling else ""
+    for path, answer in telling.items():
         if answer["host"] and answer["host"] != own:
             raise Conflict(
                 f"{path}: it was written on host {answer['host']}, this is {own}",
                 hint="release its leaks there: only that host knows whether a container is back",
             )
-    return leaks(answers)
 
 
 def _of_store(settings: Settings, why: str) -> Answer:
     """Judge what the datastore alone shows, since no agent answers here."""
     with opened(settings) as cluster:
         endpoints = cluster.endpoints
-        facts = Facts(cluster.cluster, "", mirrored=endpoints, journal=False)
+        unread = unreadable(cluster.cluster)
+        facts = Facts(cluster.cluster, "", mirrored=endpoints, journal=False, unread=unread)
         findings = [asdict(finding) for finding in check(facts)]
     return {
         "host": "",

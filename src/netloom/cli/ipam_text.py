@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from netloom.cli.render import Table, bold, paint, pairs
+from netloom.core.ipam.excess import Excess
 from netloom.core.ipam.summary import Count, PoolCount, Whereabouts
 from netloom.model.endpoint import Endpoint
+from netloom.model.host import Block
 
 
 def whereabouts(address: str, each: Whereabouts, names: dict[str, str]) -> str:
@@ -16,6 +19,8 @@ def whereabouts(address: str, each: Whereabouts, names: dict[str, str]) -> str:
     if each.block:
         holder = names.get(each.block.host_id, each.block.host_id)
         block = f"{each.block.cidr} of host {holder}"
+        if each.block.lender:
+            block += f", lent by {names.get(each.block.lender, each.block.lender)}"
     lines = [f"{bold(address)} is {said}"]
     about: list[tuple[str, object]] = [
         ("network", each.network),
@@ -45,8 +50,10 @@ def counts(counts: list[PoolCount], names: dict[str, str], show_blocks: bool) ->
         table.add("IP Pool", each.pool.cidr, *_cells(each.count), each.network, "")
         for block, count in each.blocks if show_blocks else ():
             host = names.get(block.host_id, block.host_id)
+            lent = f", lent by {names.get(block.lender, block.lender)}" if block.lender else ""
             pending = "" if block.confirmed else " (pending)"
-            table.add("Block", block.cidr, *_cells(count), each.network, host + pending)
+            kind = "Loan" if block.lender else "Block"
+            table.add(kind, block.cidr, *_cells(count), each.network, host + lent + pending)
     return table.render()
 
 
@@ -58,9 +65,17 @@ def _cells(count: Count) -> tuple[str, str, str, str]:
     return f"{count.total:.5g}", share(count.in_use), share(count.free), reserved
 
 
-def pool_document(each: PoolCount, show_blocks: bool) -> dict[str, Any]:
-    """Return the JSON form of one pool's count."""
+def pool_document(
+    each: PoolCount, show_blocks: bool, beyond: Iterable[Excess] = ()
+) -> dict[str, Any]:
+    """Return the JSON form of one pool's count; ``beyond`` are the hosts with too many blocks."""
     document = {"network": each.network, **_count_document(each.count)}
+    over = [
+        {"host": one.host_id, "blocks": one.held, "limit": one.limit}
+        for one in beyond
+        if (one.network, one.pool) == (each.network, each.pool.cidr)
+    ]
+    document |= {"beyondLimit": over} if over else {}
     if show_blocks:
         document["blocks"] = [
             {**block.render(), **_count_document(count)} for block, count in each.blocks
@@ -92,13 +107,14 @@ def report(answer: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def released_text(released: list[dict[str, Any]]) -> str:
+def released_text(released: list[dict[str, Any]], blocks: Iterable[Block] = ()) -> str:
     """Return what was freed, as text."""
     lines = [
         f"{listed(each['addresses'])} of {each['network']} is free "
         f"(was held by container {each['container']}, {each['ifname']})"
         for each in released
     ]
+    lines += [f"block {block.cidr} of {block.network} is free" for block in blocks]
     return "\n".join(lines) or "nothing is held there (any more)"
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from netloom.cli.options import output_option
-from netloom.cli.render import Table, emit, paint
+from netloom.cli.lab_shown import say, table, tell_problems
+from netloom.cli.options import example, output_option
+from netloom.cli.render import Table, emit
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,11 +34,6 @@ name_option = click.option(
     show_default=True,
     help="The lab's name; two labs with different names do not disturb each other.",
 )
-
-
-def example(*lines: str) -> str:
-    """Return a help text's end that click leaves in lines."""
-    return "\n".join(["\b", "Example:", *(f"  {line}" for line in lines)])
 
 
 @click.group(
@@ -91,9 +87,9 @@ def up(
 ) -> None:
     """Bring a lab up: hosts h1, h2, … on one segment, or the topology of FILE.
 
-    FILE is a topology file, or the name of a shipped one: scene1, scene2, scene2-router, scene4,
-    scene5, dualstack, two-cards, rack. Exit code 6 when the lab stands and something does not work
-    on a host.
+    FILE is a topology file, or the name of a shipped one: scene1, scene2, scene2-router, scene3,
+    scene4, scene5, dualstack, rack. Exit code 6 when the lab stands and something does not work on
+    a host.
     """
     from netloom.lab.documents import default_document, load_document
     from netloom.lab.lab import Lab
@@ -116,26 +112,12 @@ def up(
             progress=say,
         )
     say(f"lab {name} is up after {time.monotonic() - began:.1f} s")
-    click.echo(_table([made.describe()]))
+    click.echo(table([made.describe()]))
     first = made.hosts[0].name
     flag = "" if name == DEFAULT_LAB else f" --name {name}"
     say(f"next: netloom lab run{flag} {first} a, netloom lab exec{flag} {first} -- netloom status")
-    if not bare and _tell_problems(made):
+    if not bare and tell_problems(made):
         sys.exit(NOT_WELL)
-
-
-def _tell_problems(made: Lab) -> bool:
-    """Say what the hosts' agents find wrong; True when something does not work somewhere."""
-    failed = False
-    for host in made.hosts:
-        for problem in host.status()["problems"] if host.agent else ():
-            failed |= problem["severity"] == "error"
-            colour = "red" if problem["severity"] == "error" else "yellow"
-            label = paint(f"{problem['severity']}:", colour, sys.stderr)
-            click.echo(f"{label} {host.name}: {problem['subject']}: {problem['text']}", err=True)
-            if problem["remedy"]:
-                click.echo(f"  remedy: {problem['remedy']}", err=True)
-    return failed
 
 
 @lab.command(
@@ -259,7 +241,7 @@ def list_(name: str | None, output: str) -> None:
     require_rights()
     names = [name] if name else record.names()
     labs = [_open(each).describe() for each in names]
-    emit(output, {"labs": labs}, lambda: _table(labs) if labs else "no labs")
+    emit(output, {"labs": labs}, lambda: table(labs) if labs else "no labs")
 
 
 @lab.command(
@@ -278,10 +260,10 @@ def fault(target: str | None, fault_name: str | None, name: str) -> None:
     from netloom.lab.faults import FAULTS
 
     if target is None or fault_name is None:
-        table = Table(["FAULT", "OF", "MEANING"])
+        known = Table(["FAULT", "OF", "MEANING"])
         for each, about in FAULTS.items():
-            table.add(each, about.target, about.meaning)
-        click.echo(table.render())
+            known.add(each, about.target, about.meaning)
+        click.echo(known.render())
         if target is not None:
             raise click.UsageError(f"which fault shall {target} have?")
         return
@@ -336,46 +318,10 @@ def network_of(
     return base
 
 
-def say(text: str) -> None:
-    """Write one line of progress to stderr."""
-    click.echo(f"{paint('·', 'dim', sys.stderr)} {text}", err=True)
-
-
 def _open(name: str) -> Lab:
     from netloom.lab.lab import Lab
 
     return Lab.open(name)
-
-
-def _table(labs: list[dict[str, Any]]) -> str:
-    table = Table(["LAB", "HOST", "NAMESPACE", "ADDRESSES", "AGENT"])
-    for each in labs:
-        phase = "" if each["phase"] == "up" else f" ({each['phase']})"
-        for host in each["hosts"]:
-            addresses = [
-                f"{address} {interface['name']}"
-                for interface in host["interfaces"]
-                for address in interface["addresses"]
-            ]
-            table.add(
-                each["name"] + phase,
-                host["name"],
-                host["namespace"],
-                "\n".join(addresses),
-                _agent_cell(host["agent"]),
-            )
-            for container in host["containers"]:
-                name = f"{host['name']}/{container['name']}"
-                cells = ", ".join(container["addresses"])
-                table.add(each["name"], name, container["namespace"], cells, None)
-    return table.render()
-
-
-def _agent_cell(agent: Mapping[str, Any]) -> str:
-    if agent["pid"] is None:
-        return paint("not running", "red")
-    state = paint("ready", "green") if agent["ready"] else paint("not ready", "yellow")
-    return f"{state} pid {agent['pid']}"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ pay for the heavy ones. The module holds a click command under the verb's name.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -17,7 +18,7 @@ from typing import NoReturn
 import click
 
 from netloom import __version__
-from netloom.cli.render import paint
+from netloom.cli.render import paint, shown
 from netloom.model.errors import Bug, NetloomError
 from netloom.model.fields import nearest
 
@@ -124,6 +125,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 def leave(command: Callable[[], int]) -> NoReturn:
     """Do a command and leave with the exit code that it returns."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr does: no letter ends a command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = command()
         sys.stdout.flush()
@@ -142,8 +145,13 @@ def run(args: list[str]) -> int:
     return invoke(netloom, "netloom", args)
 
 
-def invoke(command: click.Command, name: str, args: list[str]) -> int:
-    """Run a command under ``name`` and return the exit code; errors are printed on stderr."""
+def invoke(
+    command: click.Command, name: str, args: list[str], word: Callable[[str], str] = str
+) -> int:
+    """Run a command under ``name`` and return the exit code; errors are printed on stderr.
+
+    ``word`` puts what they say into the words of another program's users.
+    """
     try:
         with command.make_context(name, args) as context:
             command.invoke(context)
@@ -152,19 +160,21 @@ def invoke(command: click.Command, name: str, args: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # ours to explain, whatever
-        return explain(error)
+        return explain(error, word)
     return 0
 
 
-def explain(error: BaseException) -> int:
-    """Print what went wrong and return the exit code."""
+def explain(error: BaseException, word: Callable[[str], str] = str) -> int:
+    """Print what went wrong, put by ``word``, and return the exit code."""
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return INTERRUPTED
     if isinstance(error, click.ClickException):
+        if type(error) is click.UsageError:  # one of ours: words of others are click's own
+            error = click.UsageError(word(error.message), error.ctx)
         error.show()
         return WRONG_USAGE
     if isinstance(error, NetloomError) and not isinstance(error, Bug):
-        _say(str(error), error.hint)
+        _say(word(str(error)), word(error.hint))
         return error.exit_code
     return _bug(error)
 
@@ -179,6 +189,7 @@ def _bug(error: BaseException) -> int:
 
 
 def _say(message: str, hint: str) -> None:
-    print(f"{paint('error:', 'red', sys.stderr)} {message}", file=sys.stderr)
-    if hint:
-        print(f"{paint('hint:', 'yellow', sys.stderr)} {hint}", file=sys.stderr)
+    for word, colour, text in (("error:", "red", message), ("hint:", "yellow", hint)):
+        if text:
+            told = shown(text, sys.stderr)
+            print(f"{paint(word, colour, sys.stderr)} {told}", file=sys.stderr)

@@ -9,17 +9,20 @@ from typing import Any
 
 import click
 
-from netloom.cli import definitions
-from netloom.cli.cluster import MAX_OPERATIONS, ClusterStore, opened
+from netloom.cli import definitions, network_deletion
+from netloom.cli.cluster import ClusterStore, opened
 from netloom.cli.definitions import Wishes
 from netloom.cli.options import output_option, with_settings
 from netloom.cli.render import Table, bold, emit, pairs
 from netloom.cli.settings import Settings
 from netloom.core import amending, definition, moving
-from netloom.core.ipam.draining import draining
+from netloom.core.attach.table import ATTACHMENTS
+from netloom.core.ipam import configured
+from netloom.core.ipam.draining import draining, stranded
+from netloom.core.resources.node import labels_of
 from netloom.model import keys
 from netloom.model.addr import IPNetwork
-from netloom.model.datastore import Delete, Put
+from netloom.model.datastore import Put
 from netloom.model.errors import Conflict, InvalidConfig
 from netloom.model.network import Network
 from netloom.model.pool import Pool
@@ -61,7 +64,7 @@ def list_(output: str, settings: Settings) -> None:
             "\n".join(f"/{pool.block_size}" for pool in one.pools),
             one.addressing.mode,
             one.attachment.type,
-            "\n".join([one.backend.type, *(f"from {old.type}" for old in one.retiring)]),
+            "\n".join([one.backend.type, *(f"from {old.type}" for old in one.moving_from)]),
             one.mtu_bytes or "auto",
             held[one.name],
         )
@@ -124,7 +127,7 @@ def create(
                 f"network {name} exists already",
                 hint=f"change it with `netloom network set {name} key=value`",
             )
-        amending.check_fit(cluster.cluster, wanted)
+        amending.check_new(cluster.cluster, wanted)
         revision = 0 if dry_run else _write(cluster, wanted)
         text = "is valid; nothing was written" if dry_run else f"created at revision {revision}"
         document = {"network": wanted.render(), "revision": revision, "dryRun": dry_run}
@@ -176,36 +179,22 @@ def set_(
 @output_option
 @with_settings("datastore")
 def delete(name: str, force: bool, dry_run: bool, output: str, settings: Settings) -> None:
-    """Delete a network with its blocks and reservations; refused while containers are in it."""
+    """Delete a network with its blocks and reservations; refused while containers are in it.
+
+    A deletion that was interrupted is done to its end when it is repeated.
+    """
     with opened(settings) as cluster:
-        cluster.network(name)
+        if not network_deletion.belongings(cluster, name):
+            cluster.network(name)
         if (inside := amending.inside(cluster.cluster, cluster.endpoints, name)) and not force:
             raise Conflict(
                 f"network {name} has {inside}",
                 hint="stop those containers first, or use --force",
             )
-        revision = 0 if dry_run else _delete(cluster, name)
+        revision = 0 if dry_run else network_deletion.delete(cluster, name)
     text = "would be deleted" if dry_run else f"deleted at revision {revision}"
     document = {"network": name, "revision": revision, "dryRun": dry_run}
     emit(output, document, lambda: f"network {name} {text}")
-
-
-def _delete(cluster: ClusterStore, name: str) -> int:
-    """Delete what hangs on the network, then the definition; after a crash it can be repeated."""
-    blocks = [keys.block_key(name, block.cidr) for block in cluster.blocks_of(network=name)]
-    reserved = [key for key in cluster.cluster.reservations if key[0] == name]
-    doomed = blocks + [keys.reservation_key(name, cidr) for _, cidr in reserved]
-    doomed += [
-        keys.endpoint_key(e.host_id, name, e.container_id, e.ifname)
-        for e in cluster.endpoints
-        if e.network == name
-    ]
-    unchanged = cluster.unchanged(keys.network_key(name), keys.NETWORKS_GUARD)
-    while len(doomed) > MAX_OPERATIONS:
-        cluster.commit([Delete(key) for key in doomed[:MAX_OPERATIONS]], unchanged)
-        doomed = doomed[MAX_OPERATIONS:]
-    last = [Delete(key) for key in (*doomed, keys.network_key(name))]
-    return cluster.commit([*last, Put(keys.NETWORKS_GUARD, b"")], unchanged)
 
 
 def _write(cluster: ClusterStore, wanted: Network) -> int:
@@ -220,8 +209,7 @@ def _screen(cluster: ClusterStore, one: Network) -> str:
     """Return one network as a person reads it: choices with their options, then the blocks."""
     lines: list[tuple[str, object]] = [("network", one.name)]
     lines += [("pool", _pool(pool)) for pool in one.pools]
-    most = one.addressing.max_blocks_per_host
-    lines.append(("addressing", f"{one.addressing.mode}, at most {most} per host and pool"))
+    lines.append(("addressing", _addressing(cluster, one)))
     for title, choice in (
         ("attachment", one.attachment),
         ("backend", one.backend),
@@ -232,7 +220,7 @@ def _screen(cluster: ClusterStore, one: Network) -> str:
     lines.append(("mtu", one.mtu_bytes or "from the underlay"))
     if one.retiring:
         waiting = ", ".join(moving.waiting_for(cluster.cluster, one)) or "nobody"
-        old = ", ".join(choice.label for choice in one.retiring)
+        old = ", ".join(choice.label for choice in one.moving_from)
         lines.append(("moving", f"from {old}; waiting for {waiting}"))
     blocks = _blocks(cluster, one)
     return pairs(lines) + ("\n\n" + blocks.render() if blocks.rows else "")
@@ -246,18 +234,39 @@ def _pool(pool: Pool) -> str:
     return ", ".join(parts)
 
 
+def _addressing(cluster: ClusterStore, one: Network) -> str:
+    """Return the mode, how many blocks a host may hold, and who says so if not the network."""
+    if one.addressing.mode == "host-block":
+        return f"{one.addressing.mode}, 1 per host and pool"
+    own = one.addressing.max_blocks_per_host
+    lends = ATTACHMENTS[one.attachment.type].lends if one.attachment.type in ATTACHMENTS else False
+    here = configured.limited(cluster.cluster, one, lends=lends).addressing
+    most = here.max_blocks_per_host
+    who = f" by {configured.KIND} {configured.NAME}, not {own}" if most != own else ""
+    borrowing = ", borrowing" if here.borrowing else ""
+    return f"{one.addressing.mode}, at most {most} per host and pool{who}{borrowing}"
+
+
 def _blocks(cluster: ClusterStore, one: Network) -> Table:
     table = Table(("BLOCK", "HOST", "STATE"))
     blocks = cluster.blocks_of(network=one.name)
     held: dict[str, list[IPNetwork]] = {}
     for block in blocks:
-        if block.confirmed:
+        if block.confirmed and not block.lender:
             held.setdefault(block.host_id, []).append(block.cidr)
-    drained = {cidr for cidrs in held.values() for cidr in draining(one, cidrs)}
+    drained: set[IPNetwork] = set()
+    for host_id, cidrs in held.items():
+        owner = cluster.cluster.hosts.get(host_id)
+        labels = labels_of(cluster.cluster, owner) if owner else None
+        drained |= draining(one, cidrs) | stranded(one, cidrs, labels)
     for block in blocks:
         host = cluster.cluster.hosts.get(block.host_id)
         state = "confirmed" if block.confirmed else "pending"
         state = "draining" if block.cidr in drained else state
+        if block.lender:
+            lender = cluster.cluster.hosts.get(block.lender)
+            by = lender.name if lender else block.lender
+            state = f"lent by {by}" if block.confirmed else f"asked of {by}"
         table.add(block.cidr, host.name if host else block.host_id, state)
     return table
 
@@ -269,7 +278,7 @@ def _change_text(wanted: Network, changes: list[tuple[str, Any, Any]], revision:
     lines = [f"  {path}: {_word(old)} -> {_word(new)}" for path, old, new in changes]
     end = f"changed at revision {revision}" if revision else "would change; nothing was written"
     if wanted.retiring and any(path.split(".")[0] == "backend" for path, _, _ in changes):
-        old = ", ".join(choice.label for choice in wanted.retiring)
+        old = ", ".join(choice.label for choice in wanted.moving_from)
         lines.append(f"  every host moves to {wanted.backend.label}; until then beside it: {old}")
     return "\n".join([f"network {bold(name)} {end}", *lines])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from netloom.cli.client import Client
+from netloom.cli.client import PATIENCE_S, Client
 from netloom.cli.node_run import run
 from netloom.cli.options import output_option, with_settings
 from netloom.cli.render import boxed, emit
@@ -43,10 +43,12 @@ def status(output: str, settings: Settings) -> None:
     Ends with 1 when it does not run.
     """
     _require_root("node status")
-    client = Client(settings.socket, 5.0)
+    client = Client(settings.socket, PATIENCE_S)
     try:
         found = client.get("/v1/status")
     except Unavailable:
+        if client.listened():
+            raise
         click.echo("Calico process is not running.")
         raise click.exceptions.Exit(NOT_RUNNING) from None
     try:
@@ -66,11 +68,15 @@ def status(output: str, settings: Settings) -> None:
 
 
 @node.command(epilog="Example: netloom node checksystem")
-def checksystem() -> None:
-    """Check that this machine's kernel can do what Netloom needs."""
+@with_settings("socket")
+def checksystem(settings: Settings) -> None:
+    """Check that this machine's kernel can do what Netloom needs.
+
+    Of the running agent it asks how many hosts there are, for whom the kernel needs room.
+    """
     from netloom.cli.node_system import check
 
-    raise click.exceptions.Exit(check())
+    raise click.exceptions.Exit(check(settings))
 
 
 @node.command(epilog="Example: netloom node diags --log-dir /var/log/netloom")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from netloom.cli.client import Client
+from netloom.cli.client import PATIENCE_S, Client
 from netloom.cli.settings import Settings
 from netloom.kernel import commands
 from netloom.model.errors import NetloomError
@@ -59,7 +59,7 @@ def gather(settings: Settings, log_dir: str) -> None:
 def _parts(settings: Settings, log_dir: Path) -> Iterator[tuple[str, str]]:
     for name, command in COMMANDS.items():
         yield name, _output(command)
-    client = Client(settings.socket, 5.0)
+    client = Client(settings.socket, PATIENCE_S)
     for url, name in ANSWERS.items():
         try:
             yield name, json.dumps(client.get(url), indent=2)

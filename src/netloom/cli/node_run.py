@@ -22,9 +22,13 @@ from netloom.cli.node_cluster import Options, tell_cluster
 from netloom.cli.options import with_settings
 from netloom.cli.settings import Settings, load_settings
 from netloom.model.errors import NetloomError, NotPermitted, Unavailable
+from netloom.model.resource import parse_node_name
 
-PATIENCE_S = 10.0
+#: A machine with much to do takes its time to start Python; an agent that ends is told at once.
+PATIENCE_S = 60.0
+READY_PATIENCE_S = 20.0
 _LOOK_S = 0.05
+_ANSWER_S = 10.0
 _BACKENDS = ("bird", "vxlan", "none")
 
 
@@ -104,7 +108,9 @@ def run(
 
 
 def _variables(options: Options, settings: Settings) -> dict[str, str]:
-    """Return the settings that the agent gets by its environment."""
+    """Return the settings that the agent gets by its environment. Raises InvalidConfig."""
+    if options.name:
+        parse_node_name(options.name, "--name")
     variables = {
         "NETLOOM_DATASTORE": settings.datastore,
         "NETLOOM_STATE_DIR": str(settings.state_dir),
@@ -119,9 +125,9 @@ def _variables(options: Options, settings: Settings) -> dict[str, str]:
 
 
 def _start(settings: Settings, variables: Mapping[str, str], log_dir: Path) -> None:
-    """Start the agent in a session of its own and wait until it answers."""
-    client = Client(settings.socket, 2.0)
-    if _answers(client):
+    """Start the agent in a session of its own; wait until it answers, and a while for more."""
+    client = Client(settings.socket, _ANSWER_S)
+    if client.listened():  # one that has no time to answer now is no reason for a second one
         click.echo("Calico node is running already")
         return
     with _log(log_dir) as log:
@@ -133,11 +139,13 @@ def _start(settings: Settings, variables: Mapping[str, str], log_dir: Path) -> N
             stderr=log,
             start_new_session=True,
         )
-    end = time.monotonic() + PATIENCE_S
+    end, answered = time.monotonic() + PATIENCE_S, False
     while time.monotonic() < end:
-        if _answers(client):
-            click.echo("Calico node started successfully")
-            return
+        ready = _ready(client)
+        if ready:
+            break
+        if ready is not None and not answered:  # what keeps it is told by its status
+            answered, end = True, time.monotonic() + READY_PATIENCE_S
         if process.poll() is not None:
             raise Unavailable(
                 f"the agent ended at once with exit code {process.returncode}: "
@@ -145,10 +153,13 @@ def _start(settings: Settings, variables: Mapping[str, str], log_dir: Path) -> N
                 hint=f"see {log_dir / 'agent.log'}",
             )
         time.sleep(_LOOK_S)
-    raise Unavailable(
-        f"the agent does not answer after {PATIENCE_S:g} s; it goes on starting",
-        hint=f"see {log_dir / 'agent.log'} and `netloom status`",
-    )
+    else:
+        if not answered:
+            raise Unavailable(
+                f"the agent does not answer after {PATIENCE_S:g} s; it goes on starting",
+                hint=f"see {log_dir / 'agent.log'} and `netloom status`",
+            )
+    click.echo("Calico node started successfully")
 
 
 def _log(log_dir: Path) -> BinaryIO:
@@ -161,12 +172,12 @@ def _log(log_dir: Path) -> BinaryIO:
         ) from None
 
 
-def _answers(client: Client) -> bool:
+def _ready(client: Client) -> bool | None:
+    """Tell whether the agent is ready, and so `get nodes` shows its host; None: no answer."""
     try:
-        client.get("/v1/status")
+        return bool(client.get("/v1/status")["ready"])
     except NetloomError:
-        return False
-    return True
+        return None
 
 
 def _last_line(path: Path) -> str:

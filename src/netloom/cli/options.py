@@ -1,4 +1,4 @@
-"""Options that several verbs share: settings and the form of output."""
+"""What several verbs share: options of settings and output, and the form of examples."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ output_option = click.option(
     show_default=True,
     help="The form in which facts are printed.",
 )
+
+
+def example(*lines: str) -> str:
+    """Return a help text's end that click leaves in lines."""
+    return "\n".join(["\b", "Example:", *(f"  {line}" for line in lines)])
 
 
 def with_settings(*names: str) -> Callable[[Command], Command]:

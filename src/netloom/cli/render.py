@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,10 @@ from typing import IO, Any
 
 OUTPUTS = ("table", "json", "yaml")
 _CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "dim": "2"}
+#: What a terminal obeys or a reader cannot see: control characters, and turns of the direction.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
+#: What :func:`paint` writes, between texts of others.
+_PAINTED = re.compile(rf"(\033\[(?:0|{'|'.join(_CODES.values())})m)")
 
 
 def emit(output: str, document: Any, text: Callable[[], str]) -> None:
@@ -28,7 +33,7 @@ def emit(output: str, document: Any, text: Callable[[], str]) -> None:
             yaml.safe_dump(json.loads(json.dumps(document, default=plain)), sort_keys=False), end=""
         )
     else:
-        print(text())
+        print(shown(text()))
 
 
 def plain(value: object) -> Any:
@@ -50,7 +55,9 @@ class Table:
 
     def add(self, *cells: object) -> None:
         """Add one row; a cell of several lines makes a row of several lines. None shows as '-'."""
-        self.rows.append(["-" if cell is None or cell == "" else str(cell) for cell in cells])
+        self.rows.append(
+            ["-" if cell is None or cell == "" else shown(str(cell)) for cell in cells]
+        )
 
     def render(self, indent: str = "") -> str:
         """Return the table; columns are two blanks apart, no blanks at a line's end."""
@@ -70,7 +77,7 @@ class Table:
 
 def boxed(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table in a frame, headings centred, numbers to the right, as calicoctl has it."""
-    body = [list(row) for row in rows]
+    body = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(width, column)) for column in zip(headings, *body, strict=True)]
     edge = "+" + "+".join("-" * (room + 2) for room in widths) + "+"
 
@@ -90,17 +97,32 @@ def _centred(text: str, room: int) -> str:
 
 def _aligned(text: str, room: int) -> str:
     blank = " " * (room - width(text))
-    return blank + text if text.isdigit() else text + blank
+    return blank + text if text.isdecimal() else text + blank
 
 
 def pairs(items: Iterable[tuple[str, object]], indent: str = "") -> str:
     """Return ``name  value`` lines with the values under one another; empty ones are left out."""
-    rows = [(name, str(value)) for name, value in items if value not in (None, "")]
+    rows = [(name, shown(str(value))) for name, value in items if value not in (None, "")]
     room = max((len(name) for name, _ in rows), default=0)
     hang = "\n" + indent + " " * (room + 2)
     return "\n".join(
         f"{indent}{bold(name)}{' ' * (room - len(name))}  {value.replace(chr(10), hang)}"
         for name, value in rows
+    )
+
+
+def visible(text: str) -> str:
+    """Return ``text`` with what a terminal would obey written out, as Python writes it."""
+    return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def shown(text: str, stream: IO[str] | None = None) -> str:
+    """Return ``text`` as a terminal may have it: our own colours and ends of lines stay."""
+    ours = coloured(stream or sys.stdout)
+    parts = _PAINTED.split(text)
+    return "".join(
+        part if ours and number % 2 else "\n".join(map(visible, part.split("\n")))
+        for number, part in enumerate(parts)
     )
 
 

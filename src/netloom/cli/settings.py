@@ -9,106 +9,30 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from netloom.model.addr import derived_name
+from netloom.cli import setting_values
+from netloom.cli.host_identity import remembered_host_id
 from netloom.model.errors import InvalidConfig, NotPermitted
 from netloom.model.fields import nearest
 from netloom.model.host import parse_host_id
 
 if TYPE_CHECKING:
+    from netloom.model.addr import Family
     from netloom.store.flannel.layout import Format
 
 DEFAULT_CONFIG = Path("/etc/netloom/netloom.yaml")
-MACHINE_ID = Path("/etc/machine-id")
 #: Where flannel writes it, and so the default where flannel's format is in use.
 SUBNET_FILE = Path("/run/flannel/subnet.env")
 ENV_PREFIX = "NETLOOM_"
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 UNDERLAY_METHODS = ("default-route",)
-
-
-def _text(value: object, where: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise InvalidConfig(f"{where}: {value!r} is not a text", field=where, value=value)
-    return str(value)
-
-
-def _url(value: object, where: str) -> str:
-    """Refuse what can never be a datastore; whether this one can be used, opening it tells."""
-    text = _text(value, where)
-    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://.+", text):
-        raise InvalidConfig(
-            f"{where}: {text!r} is not a datastore URL",
-            field=where,
-            value=value,
-            hint="e.g. sqlite:///var/lib/netloom/cluster.db",
-        )
-    return text
-
-
-def _path(value: object, where: str) -> Path:
-    text = _text(str(value) if isinstance(value, Path) else value, where)
-    if not text or "\0" in text:
-        raise InvalidConfig(f"{where}: {text!r} is not a path", field=where, value=value)
-    return Path(text).absolute()
-
-
-def _path_or_none(value: object, where: str) -> Path | None:
-    return None if value == "none" else _path(value, where)
-
-
-def _interface(value: object, where: str) -> str:
-    from netloom.core.selection import parse
-
-    text = _text(value, where)
-    parse(text)
-    return text
-
-
-def _seconds(value: object, where: str) -> float:
-    with suppress(TypeError, ValueError):
-        seconds = float(_text(value, where))
-        if 0.1 <= seconds <= 86400:
-            return seconds
-    raise InvalidConfig(
-        f"{where}: {value!r} is not a time in seconds",
-        field=where,
-        value=value,
-        hint="give a number of seconds from 0.1 to 86400",
-    )
-
-
-def _truth(value: object, where: str) -> bool:
-    text = str(value).lower()
-    if text in ("true", "false"):
-        return text == "true"
-    raise InvalidConfig(
-        f"{where}: {value!r} is not true or false",
-        field=where,
-        value=value,
-        hint="give true or false",
-    )
-
-
-def _one_of(*known: str) -> Callable[[object, str], str]:
-    def parse(value: object, where: str) -> str:
-        text = _text(value, where)
-        if text not in known:
-            raise InvalidConfig(
-                f"{where}: unknown {text!r}", field=where, value=value, hint=nearest(text, known)
-            )
-        return text
-
-    return parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,41 +57,55 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("datastore", "datastore", _url, "The cluster's store: sqlite:///PATH.", "URL"),
-    Setting("state_dir", "stateDir", _path, "Folder of what must survive a reboot.", "DIR"),
-    Setting("run_dir", "runDir", _path, "Folder of what must not.", "DIR"),
-    Setting("socket", "socket", _path, "The agent's unix socket.", "PATH"),
+    Setting(
+        "datastore",
+        "datastore",
+        setting_values.url,
+        "The cluster's store: sqlite:///PATH, or etcd://HOST:PORT,HOST:PORT.",
+        "URL",
+    ),
+    Setting(
+        "state_dir", "stateDir", setting_values.path, "Folder of what must survive a reboot.", "DIR"
+    ),
+    Setting("run_dir", "runDir", setting_values.path, "Folder of what must not.", "DIR"),
+    Setting("socket", "socket", setting_values.path, "The agent's unix socket.", "PATH"),
     Setting("host_id", "hostId", parse_host_id, "This host's identity, kept for ever.", "ID"),
-    Setting("host_name", "hostName", _text, "This host's name for people.", "NAME"),
+    Setting("host_name", "hostName", setting_values.text, "This host's name for people.", "NAME"),
     Setting(
         "metrics_listen",
         "metricsListen",
-        _text,
+        setting_values.text,
         "Serve /metrics, /healthz, /readyz on this TCP address too.",
         "ADDR:PORT",
     ),
-    Setting("log_format", "logFormat", _one_of(*LOG_FORMATS), "text or json.", "FORMAT"),
     Setting(
-        "log_level", "logLevel", _one_of(*LOG_LEVELS), "debug, info, warning or error.", "LEVEL"
+        "log_format", "logFormat", setting_values.one_of(*LOG_FORMATS), "text or json.", "FORMAT"
+    ),
+    Setting(
+        "log_level",
+        "logLevel",
+        setting_values.one_of(*LOG_LEVELS),
+        "debug, info, warning or error.",
+        "LEVEL",
     ),
     Setting(
         "audit_interval_s",
         "auditInterval",
-        _seconds,
+        setting_values.seconds,
         "Look at the whole kernel so often, in seconds.",
         "SECONDS",
     ),
     Setting(
         "underlay",
         "underlay",
-        _one_of(*UNDERLAY_METHODS),
+        setting_values.one_of(*UNDERLAY_METHODS),
         "How the address that peers reach us at is chosen.",
         "METHOD",
     ),
     Setting(
         "interface",
         "interface",
-        _interface,
+        setting_values.interface,
         "Use this interface's address instead: a name, an address, or methods in order, such as "
         "regex=^eth;can-reach=192.0.2.1;public=203.0.113.7.",
         "NAME",
@@ -175,21 +113,21 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "subnet_file",
         "subnetFile",
-        _path_or_none,
+        setting_values.path_or_none,
         "Tell container engines of the host's block in this file, as flannel does, or 'none'.",
         "PATH",
     ),
     Setting(
         "forward_rules",
         "forwardRules",
-        _truth,
+        setting_values.truth,
         "true: accept our traffic inside of iptables where its FORWARD chain drops. Or false.",
         "BOOL",
     ),
     Setting(
         "secrets_dir",
         "secretsDir",
-        _path,
+        setting_values.path,
         "Folder of the passwords that resources name: DIR/NAME/KEY, readable by root alone.",
         "DIR",
     ),
@@ -224,7 +162,7 @@ class Settings:
 
         It depends on the machine and never on an address, and once written it never changes.
         """
-        return self.given_host_id or _remembered_host_id(self.state_dir, self.host_name)
+        return self.given_host_id or remembered_host_id(self.state_dir, self.host_name)
 
     def render(self) -> dict[str, Any]:
         """Return ``{key: {value, origin}}`` of all settings, for people and for JSON."""
@@ -251,7 +189,7 @@ def load_settings(
     _refuse_misspelt(env)
     values, origins = _from_file(config_path or env.get("NETLOOM_CONFIG"))
     if said := _calicos_methods(env):
-        values["interface"] = _interface(said, " and ".join(_METHODS.values()))
+        values["interface"] = setting_values.interface(said, " and ".join(_METHODS.values()))
         origins["interface"] = " and ".join(name for name in _METHODS.values() if env.get(name))
     for setting in SETTINGS:
         if env.get(setting.env):
@@ -273,12 +211,22 @@ def load_settings(
 
 
 #: Calico's variables of how each family's underlay is chosen.
-_METHODS = {4: "IP_AUTODETECTION_METHOD", 6: "IP6_AUTODETECTION_METHOD"}
+_METHODS: dict[Family, str] = {4: "IP_AUTODETECTION_METHOD", 6: "IP6_AUTODETECTION_METHOD"}
 
 
 def _calicos_methods(env: Mapping[str, str]) -> str:
-    """Return what Calico's variables say, as the setting ``interface`` has it; "" for nothing."""
-    return ";".join(f"{family}:{env[name]}" for family, name in _METHODS.items() if env.get(name))
+    """Return what Calico's variables say, as the setting ``interface`` has it; "" for nothing.
+
+    There the other family's card is found by itself: one chosen for IPv6 alone moves IPv4 nowhere.
+    """
+    said = {family: env.get(name, "") for family, name in _METHODS.items()}
+    if not any(said.values()):
+        return ""
+    from netloom.core.selection_merge import by_family
+
+    if said[6] and not said[4] and said[6] != "none":
+        said[4] = "first-found"
+    return by_family(said)
 
 
 def flannel_format(datastore: str) -> Format | None:
@@ -327,7 +275,7 @@ def _parse_yaml(text: str, place: Path) -> Mapping[Any, Any]:
 
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidConfig(f"{place}: not YAML: {error}", field="config") from None
     if data is None:
         return {}
@@ -356,47 +304,6 @@ def _refuse_misspelt(env: Mapping[str, str]) -> None:
                     value=env[name],
                     hint=f"did you mean {close[0]!r}?",
                 )
-
-
-def _remembered_host_id(state_dir: Path, host_name: str) -> str:
-    """Return the id in ``<state dir>/host-id``; write one first if there is none.
-
-    Of several processes that come first at once, one writes and all return the same. Where we may
-    not write, the id that would be written is returned.
-    """
-    place = state_dir / "host-id"
-    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-        return parse_host_id(place.read_text().strip(), str(place))
-    fresh = _new_host_id(host_name)
-    mine = state_dir / f".host-id.{os.getpid()}"
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with mine.open("w") as file:
-            file.write(fresh + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(mine, place)  # in one step, and never over another's
-        return parse_host_id(place.read_text().strip(), str(place))
-    except OSError:
-        return fresh
-    finally:
-        with suppress(OSError):
-            mine.unlink()
-
-
-def _new_host_id(host_name: str) -> str:
-    """Make an id from the machine's id and name, else from chance.
-
-    machine-id(5) asks to show only a hash of it. The name is in it as cloned machines often share
-    their machine-id.
-    """
-    machine = ""
-    with suppress(OSError):
-        machine = MACHINE_ID.read_text().strip()
-    if not machine:
-        machine = os.urandom(16).hex()
-    return derived_name("", "netloom-host", machine, host_name, digits=16)
 
 
 def _shown(value: object) -> object:

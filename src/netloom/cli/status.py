@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from netloom.cli.client import Client
+from netloom.cli.client import PATIENCE_S, Client
 from netloom.cli.options import output_option, with_settings
 from netloom.cli.render import Table, bold, counted, emit, paint, pairs
 from netloom.cli.settings import Settings
@@ -18,8 +18,6 @@ from netloom.model.errors import Unavailable
 from netloom.model.kernel import KINDS
 
 Document = Mapping[str, Any]
-#: An agent that is well answers in milliseconds; one that is wedged is to be told soon.
-PATIENCE_S = 5.0
 _COUNTS_WIDTH = 76
 #: What people call a kind of kernel object where the kind's own name is none.
 _KIND_NAMES = {"fdb": "FDB entry", "nft": "nft table"}
@@ -86,7 +84,7 @@ def _networks(found: Document) -> str:
     table = Table(("NETWORK", "BACKEND", "ATTACHMENT", "MTU", "BLOCK", "IN USE"))
     table.right = frozenset({"MTU", "IN USE"})
     for net in found["networks"]:
-        used = [f"{block.get('used', 0)} of {block.get('size', '?')}" for block in net["blocks"]]
+        used = [_used(block) for block in net["blocks"]]
         table.add(
             net["name"],
             "\n".join([net["backend"], *(f"from {old}" for old in net.get("retiring", ()))]),
@@ -96,6 +94,11 @@ def _networks(found: Document) -> str:
             "\n".join(used),
         )
     return table.render() if table.rows else "no networks"
+
+
+def _used(block: Document) -> str:
+    lent = f" ({block['lent']} lent)" if block.get("lent") else ""
+    return f"{block.get('used', 0)} of {block.get('size', '?')}{lent}"
 
 
 def _peers(found: Document) -> str:

@@ -13,8 +13,9 @@ UNIT_MARK = "Written by `netloom install`"
 CNI_TYPE = "netloom-cni"
 CAPABILITIES = ("bandwidth", "ips", "mac", "portMappings")
 
-#: Why each is needed: links and firewall; pings; namespaces of containers, by path and by process.
-_RIGHTS = "CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE"
+#: Why each is needed: links and firewall; pings; namespaces of containers, by path and by process;
+#: BIRD, which the agent starts, listens at port 179.
+_RIGHTS = "CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_NET_BIND_SERVICE"
 
 _UNIT = f"""\
 # {UNIT_MARK}, which writes it anew: change it with `systemctl edit netloom`.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from netloom.core import definition, moving
+from netloom.core import definition, devices, moving
+from netloom.core.bgp import passage
 from netloom.core.ipam.blocks import within
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import Conflict, InvalidConfig
@@ -28,13 +29,21 @@ def changed(
     wanted = moving.begin(before, asked)
     check_fit(cluster, wanted)
     if wanted.backend != before.backend:
+        devices.refuse_lacking(cluster, wanted, before)
         moving.refuse_impossible(cluster, wanted)
         if not force:
             moving.refuse_gap(cluster, wanted)
+            passage.refuse_untold(cluster, wanted.name, moving.sides(cluster, wanted))
     if not force:
         _refuse_homeless_blocks(cluster, wanted)
         _refuse_other_attachment(cluster, endpoints, wanted)
     return wanted
+
+
+def check_new(cluster: Cluster, wanted: Network) -> None:
+    """Refuse a new network that fits not in, or that some host could not make. InvalidConfig."""
+    check_fit(cluster, wanted)
+    devices.refuse_lacking(cluster, wanted)
 
 
 def check_fit(cluster: Cluster, wanted: Network) -> None:

@@ -64,6 +64,14 @@ def check_choices(network: Network, where: str = "") -> None:
     backend.parse(network.backend.options, f"{dot}backend")
     _check_families(network, backend, dot)
     attachment.parse(network.attachment.options, f"{dot}attachment")
+    if network.addressing.borrowing and not attachment.lends:
+        raise InvalidConfig(
+            f"{dot}addressing.borrowing: containers attached by {attachment.name} look for every "
+            "address of their host's block on their own segment, where a lent one is not",
+            field=f"{dot}addressing.borrowing",
+            value=True,
+            hint="choose attachment: routed, or leave borrowing out",
+        )
     if network.policy.type != "none":
         raise InvalidConfig(
             f"{dot}policy.type: unknown policy {network.policy.type!r}",

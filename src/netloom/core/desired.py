@@ -11,22 +11,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from netloom.core import admission, firewall, underlay
+from netloom.core import admission, firewall, underlay_told
 from netloom.core.attach.contract import Part, Place, PreparedAttachment
 from netloom.core.attach.table import ATTACHMENTS
 from netloom.core.backends.contract import Prepared, Side, announces
 from netloom.core.backends.moving import prepare, served
 from netloom.core.bgp import daemon
 from netloom.core.bgp.giving_way import give_way
+from netloom.core.ipam import unread
 from netloom.core.limits import qdiscs
-from netloom.core.objections import objections, rivals
+from netloom.core.objections import doubled, objections, rivals
 from netloom.core.peers import Peers, Way, joined_paths
 from netloom.core.published import loopback_sysctls
 from netloom.core.sources import elsewhere, of_several_networks
 from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import InvalidConfig
-from netloom.model.host import Block, Host
+from netloom.model.host import Block, block_order
 from netloom.model.kernel import KernelObject, Link, Sysctl, state_of
 from netloom.model.network import Network
 from netloom.model.view import Problem, View
@@ -42,7 +43,9 @@ class Standing:
     attachment: PreparedAttachment
 
     def excluded(self, block: Block) -> frozenset[IPAddress]:
-        """Return the addresses of an own block that no container can have."""
+        """Return the addresses of an own block that no container can have; a loan is for one."""
+        if block.lender:
+            return frozenset()
         return self.backend.excluded(block) | self.attachment.excluded(block)
 
     @property
@@ -84,6 +87,8 @@ class Memory:
     parts: dict[str, tuple[Endpoint, Standing, Part, tuple[Problem, ...]]] = field(
         default_factory=dict
     )
+    unread_inputs: object = None
+    unread: tuple[Problem, ...] = ()
     rival_inputs: object = None
     rivals: Mapping[str, InvalidConfig] = field(default_factory=dict)
     bgp_inputs: object = None
@@ -117,7 +122,8 @@ def _desired(view: View, memory: Memory) -> Desired:
     if memory.peers.host_id != view.host_id:
         memory.peers = Peers(view.host_id)
     peers = memory.peers
-    draft.problems.extend(underlay.problems(view.facts))
+    draft.problems.extend(underlay_told.problems(view.facts))
+    draft.problems.extend(_unread(view, memory))
     own = peers.look(view)
     excluded = _rivals(view, memory)
     for name, network in sorted(view.cluster.networks.items()):
@@ -133,9 +139,11 @@ def _desired(view: View, memory: Memory) -> Desired:
         if before is not None and before.backend == standing.backend:
             standing = before if before == standing else replace(standing, backend=before.backend)
         memory.standing[name] = draft.standing[name] = standing
+        shared = standing.attachment.objects
         draft.state.update(standing.backend.objects)
-        draft.state.update(standing.attachment.objects)
+        draft.state.update(shared)
         draft.problems.extend(standing.backend.problems)
+        draft.problems += doubled(view.facts, name, shared.values())
     peers.reach(view.facts, {name: each.backend for name, each in draft.standing.items()})
     draft.problems += peers.problems
     _attach(view, draft, memory)
@@ -155,6 +163,14 @@ def _desired(view: View, memory: Memory) -> Desired:
     )
 
 
+def _unread(view: View, memory: Memory) -> tuple[Problem, ...]:
+    resources = view.cluster.resources
+    if memory.unread_inputs is not resources:
+        memory.unread_inputs = resources
+        memory.unread = tuple(unread.problems(view.cluster))
+    return memory.unread
+
+
 def _rivals(view: View, memory: Memory) -> Mapping[str, InvalidConfig]:
     inputs = (tuple(view.cluster.networks.values()), view.admitted)
     if memory.rival_inputs != inputs:
@@ -164,10 +180,10 @@ def _rivals(view: View, memory: Memory) -> Mapping[str, InvalidConfig]:
 
 
 def _side(view: View, network: Network, own: list[Block]) -> Side:
-    host = view.cluster.hosts.get(view.host_id) or Host(view.host_id, view.host_id)
-    blocks = tuple(sorted(own, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
-    taken = frozenset(a for e in view.endpoints if e.network == network.name for a in e.addresses)
-    return Side(network, host, view.facts, blocks, taken)
+    blocks = tuple(sorted(own, key=block_order))
+    taken = {a for e in view.endpoints if e.network == network.name for a in e.addresses}
+    taken.update(address for name, address in view.lent if name == network.name)
+    return Side(network, view.host, view.facts, blocks, frozenset(taken))
 
 
 def _stand(view: View, side: Side, draft: _Draft, memory: Memory) -> Standing:
@@ -200,7 +216,7 @@ def _attachment(side: Side, backend: Prepared) -> PreparedAttachment:
     held: frozenset[IPNetwork] = frozenset()
     if not side.network.retiring:  # else both hold them, lest there be a moment when none does
         held = frozenset(block.cidr for block in side.blocks if announces(backend, block))
-    place = Place(side.network, side.host.id, side.blocks, backend.mtu_bytes, held)
+    place = Place(side.network, side.host.id, side.blocks, backend.mtu_bytes, held, side.facts.gso)
     return ATTACHMENTS[side.network.attachment.type].prepare(place)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from netloom.model.addr import Family, IPAddress, IPInterface, parse_network
 from netloom.model.errors import InvalidConfig
@@ -38,23 +39,45 @@ EXCLUDED = (
     "nodelocaldns.*",
 )
 _FAMILIES: tuple[Family, ...] = (4, 6)
+#: Routes by which packets leave; of one with several next hops the first counts.
+LEADING = ("unicast", "multipath")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known of a host's name: the addresses that it had when somebody last told them.
+
+    ``trouble`` says why they could not be had anew; ``pending`` that nobody has answered yet, and
+    that the time for it is not over.
+    """
+
+    addresses: tuple[IPAddress, ...] = ()
+    trouble: str = ""
+    pending: bool = False
+
+
+NO_NAMES: Mapping[str, Answer] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What there is to choose from; ``usable`` has the best address per interface and family."""
+    """What there is to choose from; ``usable`` has the best address per interface and family.
+
+    ``names`` is what is known of the host names that a person chose by.
+    """
 
     links: Mapping[str, Link]
     candidates: tuple[Address, ...]
     usable: Mapping[tuple[str, Family], IPInterface]
     routes: tuple[Route, ...]
+    names: Mapping[str, Answer] = field(default_factory=lambda: NO_NAMES)
 
     def ranked(self) -> list[Link]:
         """Return the links that have an address, those that serve best first."""
         defaults = {
             route.link: route.metric
             for route in sorted(self.routes, key=lambda route: -route.metric)
-            if route.destination.prefixlen == 0 and route.type == "unicast"
+            if route.destination.prefixlen == 0 and route.type in LEADING
         }
         return sorted(
             (self.links[name] for name in {name for name, _ in self.usable}),
@@ -127,10 +150,7 @@ def _by_range(value: str, there: Surroundings) -> dict[Family, Chosen]:
             family = cidr.version
             if address.interface.ip in cidr and family not in found:
                 found[family] = (address.link, address.interface)
-    for family in tuple(found):
-        for other, each in whole(found[family][0], there).items():
-            found.setdefault(other, each)
-    return found
+    return _completed(found, there)
 
 
 def _by_nothing(value: str, there: Surroundings) -> dict[Family, Chosen]:
@@ -161,23 +181,57 @@ def _by_pattern(value: str, there: Surroundings) -> dict[Family, Chosen]:
 
 
 def _by_reach(value: str, there: Surroundings) -> dict[Family, Chosen]:
-    """Take the interface over which packets to an address leave: longest prefix, least metric."""
-    target = ipaddress.ip_address(value)
+    """Take the interface over which packets to an address leave; per family, if it is a name's.
+
+    Of a name's addresses the least counts to which there is a way: names are told in any order.
+    """
+    found: dict[Family, Chosen] = {}
+    for target in targets(value, there):
+        link = _way(target, there)
+        if link and target.version not in found:
+            found[target.version] = (link, there.usable[link, target.version])
+    return _completed(found, there)
+
+
+def targets(value: str, there: Surroundings) -> list[IPAddress]:
+    """Return the address that ``value`` is, or those that it has as a name, sorted."""
+    try:
+        return [ipaddress.ip_address(value)]
+    except ValueError:
+        known = there.names.get(value, Answer()).addresses
+        return sorted(known, key=lambda address: (address.version, int(address)))
+
+
+def _way(target: IPAddress, there: Surroundings) -> str:
+    """Return the interface to an address: longest prefix, least metric; "" where there is none.
+
+    There is none past a route that ends there: one that is unreachable, prohibited or a blackhole.
+    """
     ways = [
         (address.interface.network.prefixlen, 0, address.link)
         for address in there.candidates
         if target in address.interface.network
     ]
     ways += [
-        (route.destination.prefixlen, -route.metric, route.link)
+        (route.destination.prefixlen, -route.metric, route.link if route.type in LEADING else "")
         for route in there.routes
-        if route.type == "unicast" and target in route.destination
+        if target in route.destination and route.type != "throw"
     ]
     ranks = {link.name: place for place, link in enumerate(there.ranked())}
     for _, _, link in sorted(ways, key=lambda way: (-way[0], -way[1], ranks.get(way[2], 0))):
+        if not link:
+            break
         if (link, target.version) in there.usable:
-            return whole(link, there)
-    return {}
+            return link
+    return ""
+
+
+def _completed(found: dict[Family, Chosen], there: Surroundings) -> dict[Family, Chosen]:
+    """Give a family for which nothing was found what the other's interface has."""
+    for family in tuple(found):
+        for other, each in whole(found[family][0], there).items():
+            found.setdefault(other, each)
+    return found
 
 
 def addressed(addresses: Iterable[IPAddress], there: Surroundings) -> dict[Family, Chosen]:

@@ -69,4 +69,4 @@ def _verdict(target: str, names: set[str], how: str) -> dict[str, Any]:
 
 def _range(text: str) -> object:
     address, _, length = text.partition("/")
-    return {"prefix": {"addr": address, "len": int(length)}} if length.isdigit() else address
+    return {"prefix": {"addr": address, "len": int(length)}} if length.isdecimal() else address

@@ -7,17 +7,17 @@ hosts say of themselves in their records.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from types import MappingProxyType
 
-from netloom.core.backends.contract import Side
+from netloom.core.backends.contract import Prepared, Side
 from netloom.core.backends.moving import without
 from netloom.core.backends.table import BACKENDS
 from netloom.core.desired import Desired
 from netloom.model.addr import Family, IPInterface
 from netloom.model.errors import Conflict, InvalidConfig
-from netloom.model.host import Host
+from netloom.model.host import Block, Host
 from netloom.model.kernel import (
     ALIAS_PREFIX,
     Admission,
@@ -38,12 +38,18 @@ _BESIDE_THE_WAY = (NftTable, Admission, Qdisc)
 def begin(before: Network, wanted: Network) -> Network:
     """Return ``wanted`` with the backends that it moves away from as retiring.
 
-    Only the hosts end a move: whatever ``wanted`` says of one does not count.
+    Only the hosts end a move: whatever ``wanted`` says of one does not count. The oldest stays the
+    oldest, also when it is the very one that is wanted again: who has joined and not yet said what
+    he serves is reached by it.
     """
     if wanted.backend == before.backend:
         return replace(wanted, retiring=before.retiring, moves=before.moves)
-    retiring: dict[str, Choice] = {c.label: c for c in (before.backend, *before.retiring)}
-    retiring.pop(wanted.backend.label, None)
+    retiring: dict[str, Choice] = {c.label: c for c in before.retiring}
+    if before.backend.label not in retiring:
+        retiring = {before.backend.label: before.backend, **retiring}
+    oldest = list(retiring)[-1]
+    if wanted.backend.label != oldest:
+        retiring.pop(wanted.backend.label, None)
     return replace(wanted, retiring=tuple(retiring.values()), moves=before.moves + 1)
 
 
@@ -52,9 +58,7 @@ def refuse_impossible(cluster: Cluster, wanted: Network) -> None:
 
     Only hosts whose records tell their segments are judged; the others say so themselves later.
     """
-    holders = {b.host_id for b in cluster.blocks.values() if b.network == wanted.name}
-    hosts = [h for h in cluster.hosts.values() if h.id in holders and h.segments]
-    problems = list(dict.fromkeys(_problems(cluster, wanted, hosts)))
+    problems = obstacles(cluster, wanted)
     if problems:
         named = "; ".join(f"{host}: {p.text}" for host, p in problems[:_MOST_NAMED])
         more = len(problems) - _MOST_NAMED
@@ -67,13 +71,29 @@ def refuse_impossible(cluster: Cluster, wanted: Network) -> None:
         )
 
 
-def _problems(
-    cluster: Cluster, wanted: Network, hosts: list[Host]
-) -> Iterable[tuple[str, Problem]]:
-    blocks = [b for b in cluster.blocks.values() if b.network == wanted.name and b.confirmed]
-    for host in hosts:
-        own = tuple(b for b in blocks if b.host_id == host.id)
-        prepared = BACKENDS[wanted.backend.type].prepare(Side(wanted, host, _facts(host), own))
+def obstacles(cluster: Cluster, wanted: Network) -> list[tuple[str, Problem]]:
+    """Return, by the name of a host, why the backend reaches not all from there; each once."""
+    return list(dict.fromkeys(_problems(cluster, wanted)))
+
+
+def sides(cluster: Cluster, wanted: Network) -> Iterator[tuple[Host, Prepared]]:
+    """Yield the hosts that hold blocks, with the backend as it will be there.
+
+    Of hosts whose records do not tell their segments nothing is known.
+    """
+    held: dict[str, list[Block]] = {}
+    for block in _blocks(cluster, wanted):
+        held.setdefault(block.host_id, []).append(block)
+    for host in cluster.hosts.values():
+        if host.id in held and host.segments:
+            own = tuple(block for block in held[host.id] if block.confirmed)
+            side = Side(wanted, host, facts_of(host), own)
+            yield host, BACKENDS[wanted.backend.type].prepare(side)
+
+
+def _problems(cluster: Cluster, wanted: Network) -> Iterator[tuple[str, Problem]]:
+    blocks = [block for block in _blocks(cluster, wanted) if block.confirmed]
+    for host, prepared in sides(cluster, wanted):
         yield from ((host.name, problem) for problem in prepared.problems)
         for block in blocks:
             peer = cluster.hosts.get(block.host_id)
@@ -84,15 +104,19 @@ def _problems(
                 yield host.name, problem
 
 
+def _blocks(cluster: Cluster, network: Network) -> list[Block]:
+    return [block for block in cluster.blocks.values() if block.network == network.name]
+
+
 def refuse_gap(cluster: Cluster, wanted: Network) -> None:
     """Refuse a backend that needs the very device of one it replaces. Raises Conflict.
 
     The two cannot stand together on a host, so packets would be lost while the hosts follow one
     after the other.
     """
-    known = next((h for h in cluster.hosts.values() if h.segments), None) or _anybody()
+    known = next((h for h in cluster.hosts.values() if h.segments), None) or anybody()
     sides = [
-        Side(replace(wanted, backend=choice), known, _facts(known), ())
+        Side(replace(wanted, backend=choice), known, facts_of(known), ())
         for choice in (wanted.backend, *wanted.retiring)
     ]
     new, *old = [BACKENDS[side.network.backend.type].prepare(side).objects for side in sides]
@@ -107,12 +131,14 @@ def refuse_gap(cluster: Cluster, wanted: Network) -> None:
                 )
 
 
-def _anybody() -> Host:
+def anybody() -> Host:
+    """Return a host of which nothing is known, for what is the same on every host."""
     address = ipaddress.ip_address("192.0.2.1")
     return Host("any", "any", address, segments=(ipaddress.ip_network("192.0.2.0/24"),))
 
 
-def _facts(host: Host) -> HostFacts:
+def facts_of(host: Host) -> HostFacts:
+    """Return what a host's record tells of its underlay."""
     underlay: dict[Family, tuple[str, IPInterface]] = {}
     for address in (host.underlay4, host.underlay6):
         segment = next((s for s in host.segments if address is not None and address in s), None)
@@ -145,7 +171,8 @@ def in_kernel(desired: Desired, refused: Collection[str]) -> Desired:
     such as forwarding, is every network's; what should go and stays takes nothing from any. Nor do
     firewall and rate limits: no packet travels by them, and a backend changes nothing about them.
     So a kernel that will not have them, which the status tells, does not hold a move up for ever.
-    Nor does what it will not have of a retiring backend, which is then not served.
+    Nor does what it will not have of a retiring backend, which is then not served. What leans on a
+    device that is refused is refused for the device's sake, a way to a peer too.
     """
     stuck = [desired.state[key] for key in refused if key in desired.state]
     stuck = [obj for obj in stuck if not isinstance(obj, _BESIDE_THE_WAY)]
@@ -153,8 +180,9 @@ def in_kernel(desired: Desired, refused: Collection[str]) -> Desired:
         return desired
     touched: dict[str, set[str]] = {}
     for obj in stuck:
+        device = f"link {_link_of(obj)}"
         for name in _networks_of(obj, desired) or desired.standing:
-            touched.setdefault(name, set()).add(obj.key)
+            touched.setdefault(name, set()).add(device if device in refused else obj.key)
     standing = {}
     for name, one in desired.standing.items():
         left = without(one.backend, touched[name]) if name in touched else one.backend

@@ -12,8 +12,10 @@ from netloom.core.backends.contract import Prepared
 from netloom.core.definition import check_against, check_choices
 from netloom.model.addr import IPNetwork
 from netloom.model.errors import InvalidConfig
+from netloom.model.kernel import Address, KernelObject
 from netloom.model.network import MIN_MTU, Network
-from netloom.model.view import View
+from netloom.model.surprise import foreseen
+from netloom.model.view import HostFacts, Problem, View
 
 
 def rivals(networks: Iterable[Network], admitted: Collection[str]) -> dict[str, InvalidConfig]:
@@ -25,7 +27,7 @@ def rivals(networks: Iterable[Network], admitted: Collection[str]) -> dict[str, 
     accepted: list[Network] = []
     for network in sorted(networks, key=lambda n: (n.name not in admitted, n.name)):
         try:
-            check_choices(network)
+            foreseen(check_choices)(network)
             check_against(network, accepted)
             accepted.append(network)
         except InvalidConfig as error:
@@ -36,6 +38,28 @@ def rivals(networks: Iterable[Network], admitted: Collection[str]) -> dict[str, 
 def objections(view: View, network: Network, backend: Prepared) -> list[InvalidConfig]:
     """Return what speaks against ``network`` on the host of ``view``, the gravest first."""
     return [*_collisions(view, network), *_too_large(view, network, backend)]
+
+
+def doubled(facts: HostFacts, network: str, objects: Iterable[KernelObject]) -> list[Problem]:
+    """Return a problem for each address of ours whose network another's device has as well.
+
+    An engine that takes the host's block for its own bridge does that: of the two bridges one
+    answers for the containers of both.
+    """
+    return [
+        Problem(
+            "warning",
+            f"network {network}",
+            f"{device} has the network {cidr} as {obj.link} has: containers on {device} are not "
+            "reached",
+            f"netloom network set {network} attachment.whenNeeded=true, where only {device} has "
+            f"containers; else give {device} another range",
+        )
+        for obj in objects
+        if isinstance(obj, Address)
+        for cidr, device in facts.routes
+        if obj.interface.network == cidr and obj.link != device
+    ]
 
 
 def _collisions(view: View, network: Network) -> list[InvalidConfig]:

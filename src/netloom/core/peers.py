@@ -10,15 +10,15 @@ has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
 
-from netloom.core import underlay
 from netloom.core.backends.contract import Prepared
+from netloom.core.underlay_told import detours
 from netloom.model.addr import IPNetwork
-from netloom.model.host import Block, Host
+from netloom.model.host import Block, Host, block_order
 from netloom.model.kernel import KernelObject
 from netloom.model.tables import replaced
 from netloom.model.view import HostFacts, Problem, View
@@ -63,7 +63,7 @@ class Peers:
         self._blocks: Mapping[tuple[str, IPNetwork], Block] = MappingProxyType({})
         self._own: list[Block] = []
         self._ground: object = None
-        self._detour = underlay.detours(HostFacts())
+        self._detour = detours(HostFacts())
         self._backends: dict[str, Prepared] = {}
         #: What the last look showed: ids of hosts that are another or hold others, and, by host
         #: id, blocks that went and that came.
@@ -109,7 +109,7 @@ class Peers:
         touched = self._touched
         if moved or ground != self._ground:
             touched = {*self._hosts, *self.ways, *touched}
-            self._detour = underlay.detours(facts)
+            self._detour = detours(facts)
         self._backends, self._ground = backends, ground
         for host_id in touched:
             if host_id != self.host_id:
@@ -151,7 +151,7 @@ class Peers:
             ways.append(_way(host, block, self._backends.get(block.network)))
             self._put_in(ways[-1])
         if len(ways) > 1:
-            ways.sort(key=_place)
+            ways.sort(key=lambda way: block_order(way.block))
         _keep(self.ways, host_id, tuple(ways))
         _keep(self._problems, host_id, tuple(self._problems_of(host_id, host, ways)))
         _keep(self._late, host_id, frozenset(way.block.network for way in ways if way.late))
@@ -232,6 +232,20 @@ def awaited(ways: _Ways) -> frozenset[str]:
     )
 
 
+def lacking(ways: _Ways, missing: Collection[str]) -> frozenset[str]:
+    """Return the ids of the hosts to a block of which a way is not as it should be in the kernel.
+
+    ``missing`` are the keys of all objects of which that is so.
+    """
+    if not missing:
+        return frozenset()
+    return frozenset(
+        host_id
+        for host_id, several in ways.items()
+        if any(obj.key in missing for way in several for obj in way.objects)
+    )
+
+
 def _joined(*paths: str) -> str:
     """Join the ways to several blocks of one peer, each once, whatever their order."""
     return ", ".join(sorted({way for path in paths for way in path.split(", ") if way}))
@@ -244,11 +258,6 @@ def _way(host: Host | None, block: Block, backend: Prepared | None) -> Way:
     objects = tuple(reach.objects.values())
     leads = bool(objects) or reach.stands
     return Way(host, block, True, objects, reach.path, reach.problem, reach.late, leads)
-
-
-def _place(way: Way) -> tuple[str, int, int, int]:
-    cidr = way.block.cidr
-    return way.block.network, cidr.version, int(cidr.network_address), cidr.prefixlen
 
 
 def _keep(table: dict[str, _Kept], host_id: str, value: _Kept) -> None:

@@ -4,6 +4,7 @@ A choice is a text of methods, tried in order until one finds something::
 
     ens33
     interface=ens33,eth.*;interface=192.168.31.62;can-reach=192.168.30.1
+    can-reach=gateway.example.org
     skip-interface=eth1,ens32
     4:cidr=192.168.26.0/24,10.0.0.0/8;6:first-found
     interface=ens33;public=203.0.113.7
@@ -19,10 +20,14 @@ whole name and are tried in the order in which they stand. Among interfaces that
 with a carrier comes before one without, the default route's before others, then the one with the
 least index. ``first-found`` and ``skip-interface`` leave out what container engines and tunnels
 make (``EXCLUDED``).
+
+``can-reach`` takes a host's name, too. What its addresses are is asked elsewhere, and handed in
+(``Surroundings.names``): a name server that is away is no reason to choose otherwise.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -30,12 +35,15 @@ from types import MappingProxyType
 
 from netloom.core.interface_methods import (
     FIND,
+    NO_NAMES,
+    Answer,
     Chosen,
     Surroundings,
     addressed,
     addresses_of,
     listed,
     pattern_of,
+    targets,
 )
 from netloom.model.addr import Family, IPAddress, parse_address, parse_network
 from netloom.model.errors import InvalidConfig
@@ -56,6 +64,17 @@ METHODS = (
 #: Methods that stand without a value.
 _BARE = ("first-found", "none", "kubernetes-internal-ip")
 _FAMILIES: tuple[Family, ...] = (4, 6)
+#: RFC 1123 §2.1, and '_', which some have; the last part is no number, as in an address.
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?!\d+\.?\Z){_LABEL}\.?")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a host's underlay is to be chosen by: a text, and what is known of the names in it."""
+
+    text: str = ""
+    names: Mapping[str, Answer] = field(default_factory=lambda: NO_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +93,21 @@ class Step:
         """Return what the method finds, of its family."""
         found = FIND[self.method](self.value, there)
         return {family: each for family, each in found.items() if self.family in (None, family)}
+
+    @property
+    def host_name(self) -> str:
+        """The name whose addresses have to be known; "" for none."""
+        is_name = self.method == "can-reach" and _HOST_NAME.fullmatch(self.value)
+        return self.value if is_name else ""
+
+    def because(self, link: str, there: Surroundings) -> str:
+        """Return the reason why this step found ``link``."""
+        said = "setting" if self.value == link else f"{self.method} {self.value}".rstrip()
+        if not self.host_name:
+            return said
+        addresses = " ".join(map(str, targets(self.host_name, there)))
+        trouble = there.names[self.host_name].trouble
+        return f"{said} ({addresses}{f' as last known: {trouble}' if trouble else ''})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +128,7 @@ class Selection:
         for step in self.steps:
             if step.family is None and chosen:
                 continue  # the first of these that finds something decides for both families
+            _await(step, there)
             for family, found in step.find(there).items():
                 if family not in by:
                     chosen[family], by[family] = found, step
@@ -103,7 +138,7 @@ class Selection:
             self._complete(chosen, by, there)
             ordered: dict[Family, Chosen] = dict(sorted(chosen.items()))
             return ordered, "; ".join(
-                f"IPv{family}: {each.ip} on {link}, by {_because(by[family], link)}"
+                f"IPv{family}: {each.ip} on {link}, by {by[family].because(link, there)}"
                 f"{self._known_as(family)}"
                 for family, (link, each) in ordered.items()
             )
@@ -119,6 +154,11 @@ class Selection:
         every: frozenset[Family] = frozenset(_FAMILIES)
         none = [step for step in self.steps if step.method == "none"]
         return frozenset(f for f in every for step in none if step.family in (None, f))
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names whose addresses have to be known."""
+        return frozenset(step.host_name for step in self.steps if step.host_name)
 
     @property
     def excludes(self) -> bool:
@@ -144,7 +184,8 @@ class Selection:
 
     def _nothing(self, there: Surroundings) -> InvalidConfig:
         tried = ", ".join(
-            f"{step.method} {step.value!r}" if step.value else step.method for step in self.steps
+            f"{step.method} {step.value!r}{_nowhere(step, there)}" if step.value else step.method
+            for step in self.steps
         )
         names = sorted({name for name, _ in there.usable})
         known = ", ".join(f"{name} {addresses_of(name, there)}" for name in names)
@@ -158,6 +199,8 @@ class Selection:
                 own = (each.alias.startswith(ALIAS_PREFIX) for each in there.links.values())
                 others = [name for name, ours in zip(there.links, own, strict=True) if not ours]
                 hint = "there are: " + ", ".join(sorted(others))
+                if any(pattern_of(each).search(link) for each in listed(name) for link in others):
+                    hint = f"a pattern has to match a whole name, e.g. ens.*; {hint}"
             return InvalidConfig(text, field="interface", value=name, hint=hint)
         return InvalidConfig(
             f"interface: none of this host's interfaces is found by {tried}",
@@ -167,8 +210,24 @@ class Selection:
         )
 
 
-def _because(step: Step, link: str) -> str:
-    return "setting" if step.value == link else f"{step.method} {step.value}".rstrip()
+def _await(step: Step, there: Surroundings) -> None:
+    """Refuse to choose before a name is known: what comes next is for names that have no address.
+
+    Raises InvalidConfig.
+    """
+    if step.host_name and there.names.get(step.host_name, Answer(pending=True)).pending:
+        raise InvalidConfig(
+            f"interface: can-reach={step.host_name}: its address is being asked for",
+            field="interface",
+            value=step.value,
+            hint="nothing to do, if it is gone in a few seconds",
+        )
+
+
+def _nowhere(step: Step, there: Surroundings) -> str:
+    """Return why a name leads nowhere; "" when it has addresses, or is none."""
+    known = there.names.get(step.host_name, Answer())
+    return f" ({known.trouble})" if known.trouble and not known.addresses else ""
 
 
 @lru_cache(maxsize=16)
@@ -198,6 +257,14 @@ def parse(text: str) -> Selection:
     return Selection(tuple(steps), MappingProxyType(public))
 
 
+def host_names(text: str) -> frozenset[str]:
+    """Return the names whose addresses a choice hangs on; none where it does not parse."""
+    try:
+        return parse(text).host_names
+    except InvalidConfig:
+        return frozenset()
+
+
 def _unfamiliar(part: str) -> tuple[Family | None, str]:
     """Part a method from the family before it."""
     for family in _FAMILIES:
@@ -213,7 +280,8 @@ def _form(method: str) -> str:
 def _check(method: str, value: str, text: str) -> None:
     """Refuse a value that its method cannot read. Raises InvalidConfig."""
     if method == "can-reach":
-        parse_address(value, "interface: can-reach")
+        if not _HOST_NAME.fullmatch(value):
+            parse_address(value, "interface: can-reach")
     elif method == "regex":
         pattern_of(value)
     elif method == "cidr":

@@ -7,15 +7,23 @@ route's; what a person may say instead is in ``core/selection``.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from netloom.core.interface_methods import Chosen, Surroundings, excluded_by
+from netloom.core.interface_methods import (
+    LEADING,
+    NO_NAMES,
+    Answer,
+    Chosen,
+    Surroundings,
+)
 from netloom.core.ownership import is_in_birds_name
 from netloom.core.selection import parse
-from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
+from netloom.core.underlay_told import reasons_by_family
+from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork, cidr_order
 from netloom.model.errors import InvalidConfig
+from netloom.model.gso import least
 from netloom.model.kernel import (
     ALIAS_PREFIX,
     BIRD_PROTOCOL,
@@ -26,21 +34,24 @@ from netloom.model.kernel import (
     Link,
     Route,
 )
-from netloom.model.view import HostFacts, Problem
+from netloom.model.view import HostFacts
 
 _LOOPBACK = "lo"
 NO_DEFAULT_ROUTE = "no default route"
 DEFAULT_MTU = 1500
 
 
-def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
+def facts(
+    objects: Iterable[KernelObject], interface: str = "", names: Mapping[str, Answer] = NO_NAMES
+) -> HostFacts:
     """Return the host's facts from all links, addresses and routes of its kernel.
 
     ``interface`` "" chooses by the default route: per family the route of least metric. A family
     without a default route takes the other family's interface, and a host without any takes the
     first interface, by index, that is up and has a global address. Addresses of our own links, of
-    lo and link-local ones never count. Any other text is read by ``core/selection``. Raises
-    InvalidConfig when what it names is not there.
+    lo and link-local ones never count. Any other text is read by ``core/selection``;
+    ``names`` is what is known of the host names in it. Raises InvalidConfig when what it names is
+    not there.
     """
     links: dict[str, Link] = {}
     addresses: list[Address] = []
@@ -60,7 +71,7 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
     usable = _best(candidates)
     makeshift: frozenset[Family] = frozenset()
     selection = parse(interface)
-    there = Surroundings(links, tuple(candidates), usable, tuple(routes))
+    there = Surroundings(links, tuple(candidates), usable, tuple(routes), names)
     chosen, reason = selection.choose(there)
     if not chosen:
         left = {place: each for place, each in usable.items() if place[1] not in selection.without}
@@ -84,11 +95,15 @@ def facts(objects: Iterable[KernelObject], interface: str = "") -> HostFacts:
         public=selection.public,
         learned=MappingProxyType(_learned(r for r in routes if not is_in_birds_name(r))),
         drops=tuple(drops),
+        gso=least(links[name].gso for name, _ in chosen.values()),
     )
 
 
 def facts_or_kept(
-    objects: Sequence[KernelObject], interface: str, before: HostFacts | None
+    objects: Sequence[KernelObject],
+    interface: str,
+    before: HostFacts | None,
+    names: Mapping[str, Answer] = NO_NAMES,
 ) -> HostFacts:
     """Return the facts now, :func:`steady` towards those of ``before``.
 
@@ -97,7 +112,7 @@ def facts_or_kept(
     there was none before.
     """
     try:
-        fresh = facts(objects, interface)
+        fresh = facts(objects, interface, names)
     except InvalidConfig as error:
         if before is None or not before.underlay:
             raise
@@ -111,97 +126,29 @@ def facts_or_kept(
     return steady(before, fresh) if before else fresh
 
 
-def verdicts(facts: HostFacts, interface: str) -> list[tuple[str, IPInterface, bool, str]]:
-    """Tell of every candidate whether it is the underlay, and why: (interface, address, …)."""
-    selection = parse(interface)
-    asked = "; ".join(map(str, selection.steps)) or "the default route"
-    reasons = dict(_by_family(facts))
-    found = []
-    for link, address, _ in facts.candidates:
-        family = address.version
-        taken = facts.underlay.get(family)
-        if taken == (link, address):
-            why = reasons.get(family, facts.reason).partition(", ")[2] or asked
-        elif link in facts.down:
-            why = "it is down"
-        elif link in facts.unplugged:
-            why = "it has no carrier"
-        elif family in selection.without:
-            why = f"the host shall have no IPv{family} underlay address"
-        elif taken and taken[0] == link:
-            why = f"{taken[1].ip} of the same interface is"
-        elif selection.excludes and (pattern := excluded_by(link)):
-            why = f"interfaces called {pattern} are left out"
-        else:
-            why = f"not chosen by {asked}"
-        found.append((link, address, taken == (link, address), why))
-    return found
-
-
-def detours(facts: HostFacts) -> Callable[[str, IPAddress], Problem | None]:
-    """Return what tells of a peer that packets reach it over another card than the underlay's.
-
-    It is called with a peer's name and underlay address. Tunnels then leave with an address that
-    the way back may not know, and firewalls of the other segment see them.
-    """
-    ranges = sorted(facts.routes, key=lambda each: -each[0].prefixlen)
-
-    def detour(name: str, address: IPAddress) -> Problem | None:
-        taken = facts.underlay.get(address.version)
-        if taken is None or address in taken[1].network:
-            return None
-        way = next((link for cidr, link in ranges if address in cidr), taken[0])
-        if not way or way == taken[0]:
-            return None
-        return Problem(
-            "warning",
-            f"peer {name}",
-            f"its address {address} is reached over {way}, not over {taken[0]}, the underlay",
-            f"choose {way} (--interface {way}), or let {name} take an address on the segment "
-            f"of {taken[0]}",
-        )
-
-    return detour
-
-
-def problems(facts: HostFacts) -> Iterator[Problem]:
-    """Yield what is wrong with the underlay now; the data path is left as it was."""
-    if facts.refusal:
-        yield Problem(
-            "error", "underlay", f"{facts.refusal[0]}; what was chosen stays", facts.refusal[1]
-        )
-    for family, (link, interface) in facts.underlay.items():
-        if family in facts.lost:
-            yield Problem(
-                "warning",
-                "underlay",
-                f"the address {interface.ip} of {link} is gone",
-                f"give {link} an address again, or name another interface (--interface)",
-            )
-    used = {link for link, _ in facts.underlay.values()}
-    for link in sorted(used & facts.down):
-        yield Problem("warning", "underlay", f"{link} is down", f"ip link set {link} up")
-    for link in sorted(used & facts.unplugged):
-        remedy = f"see whether the cable of {link} is plugged in at both ends, and the switch is on"
-        yield Problem("warning", "underlay", f"{link} has no carrier", remedy)
-
-
 def steady(before: HostFacts, now: HostFacts) -> HostFacts:
     """Keep the underlay of ``before`` where ``now`` merely lost it.
 
     An address that is gone for a moment, or a default route that is, must not tear down every
     tunnel: a family keeps what it had until something else is found for it. Nor does a second
     address on the same interface move the tunnels, or a choice that is only makeshift, as long as
-    what was chosen is still there. The result is a fit ``before`` for the next call.
+    what was chosen is still there. An address that is on another interface now (one that was
+    renamed, or became a bridge's port) is followed there. The result is a fit ``before`` for the
+    next call.
     """
     mtus = {(link, interface): mtu for link, interface, mtu in now.candidates}
     chosen = dict(now.underlay)
-    reasons = dict(_by_family(now))
+    reasons = dict(reasons_by_family(now))
     lost: set[Family] = set()
     for family, held in before.underlay.items():
         found = chosen.get(family)
         there = held in mtus
-        if found is None and not there:
+        if found is None and not there and (now_at := _elsewhere(held[1].ip, now)):
+            chosen[family] = now_at
+            reasons[family] = (
+                f"IPv{family}: {held[1].ip} on {now_at[0]}, chosen before when it was on {held[0]}"
+            )
+        elif found is None and not there:
             chosen[family] = held
             lost.add(family)
             reasons[family] = (
@@ -223,15 +170,15 @@ def steady(before: HostFacts, now: HostFacts) -> HostFacts:
         underlay=MappingProxyType(dict(sorted(chosen.items()))),
         reason="; ".join(text for _, text in sorted(reasons.items())),
         mtu_bytes=min(mtus.get(each, before.mtu_bytes) for each in chosen.values()),
+        gso=before.gso,
         lost=frozenset(lost),
     )
 
 
-def _by_family(facts: HostFacts) -> Iterable[tuple[Family, str]]:
-    """Return the parts of a reason that speak of one family."""
-    for part in facts.reason.split("; "):
-        if part.startswith("IPv") and part[3:4] in "46":
-            yield (4 if part[3] == "4" else 6), part
+def _elsewhere(address: IPAddress, now: HostFacts) -> Chosen | None:
+    """Return the interface that has ``address`` now."""
+    places = ((link, each) for link, each, _ in now.candidates if each.ip == address)
+    return next(places, None)
 
 
 def _mtu(link: Link) -> int:
@@ -277,21 +224,32 @@ def _by_default_route(
     routes: Iterable[Route],
     usable: Mapping[tuple[str, Family], IPInterface],
 ) -> tuple[dict[Family, Chosen], str, frozenset[Family]]:
+    """Choose by the default route of least metric, family by family.
+
+    One whose card has no carrier leads nowhere: another comes before it, and is makeshift.
+    """
     chosen: dict[Family, Chosen] = {}
     reasons = []
+    passed_over: set[Family] = set()
     defaults = sorted(
-        (r for r in routes if r.destination.prefixlen == 0 and r.type == "unicast"),
+        (r for r in routes if r.destination.prefixlen == 0 and r.type in LEADING),
         key=lambda route: route.metric,
     )
     families: tuple[Family, ...] = (4, 6)
     for family in families:
-        for route in defaults:
-            found = usable.get((route.link, family))
-            if route.destination.version == family and found:
-                chosen[family] = (route.link, found)
-                reasons.append(f"IPv{family}: {found.ip} on {route.link}, the default route's")
-                break
-    sure = set(chosen)
+        ways = [r for r in defaults if r.destination.version == family]
+        ways = [r for r in ways if (r.link, family) in usable]
+        if not ways:
+            continue
+        best = next((r for r in ways if _is_live(links, r.link)), ways[0])
+        found = usable[best.link, family]
+        chosen[family] = (best.link, found)
+        why = "the default route's"
+        if best is not ways[0]:
+            passed_over.add(family)
+            why += f" where there is a carrier: {ways[0].link} has none"
+        reasons.append(f"IPv{family}: {found.ip} on {best.link}, {why}")
+    sure = chosen.keys() - passed_over
     pairs: tuple[tuple[Family, Family], ...] = ((4, 6), (6, 4))
     for family, other in pairs:
         if family not in chosen and other in chosen:
@@ -302,6 +260,10 @@ def _by_default_route(
     if not chosen:
         chosen, reasons = _first(links, usable)
     return dict(sorted(chosen.items())), "; ".join(reasons), frozenset(chosen.keys() - sure)
+
+
+def _is_live(links: Mapping[str, Link], name: str) -> bool:
+    return bool(links[name].up and links[name].carrier)
 
 
 def _first(
@@ -324,7 +286,7 @@ def _first(
 
 def _learned(routes: Iterable[Route]) -> dict[IPNetwork, IPAddress | None]:
     found = [route for route in routes if route.protocol == BIRD_PROTOCOL]
-    found.sort(key=lambda r: (r.destination.version, int(r.destination.network_address)))
+    found.sort(key=lambda route: cidr_order(route.destination))
     return {route.destination: route.gateway for route in found}
 
 
@@ -348,4 +310,4 @@ def _foreign_ranges(
         and not address.interface.ip.is_link_local
         and not address.interface.ip.is_loopback
     }
-    return tuple(sorted(ranges, key=lambda r: (r[0].version, int(r[0].network_address), r[1])))
+    return tuple(sorted(ranges, key=lambda r: (cidr_order(r[0]), r[1])))

@@ -64,7 +64,8 @@ def run(*command: str, stdin: str = "", timeout_s: float = 30.0) -> Done:
             command,
             input=stdin,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # what other hands call their rules is theirs
             timeout=timeout_s,
             check=False,
             env={"PATH": _path(), "LC_ALL": "C"},

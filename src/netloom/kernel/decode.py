@@ -16,6 +16,7 @@ from functools import lru_cache
 from netloom.kernel import wire
 from netloom.kernel.wire import attributes, string
 from netloom.model.addr import IPAddress, IPNetwork
+from netloom.model.gso import BY_DEFAULT, Gso
 from netloom.model.kernel import Address, Fdb, Ipip, Link, Neighbour, Route, Vxlan
 
 _attribute = wire.ATTRIBUTE.unpack_from
@@ -29,6 +30,9 @@ _neighbour_header = wire.NEIGHBOUR_HEADER.unpack_from
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 _NDA_DST, _NDA_LLADDR = wire.NDA_DST, wire.NDA_LLADDR
 _LINK_LOCAL = (bytes.fromhex("fe80") + bytes(14), 64)
+
+#: Nearly every link has these: they are not decoded.
+_GSO_BY_DEFAULT = wire.U32.pack(BY_DEFAULT.max_bytes) + wire.U32.pack(BY_DEFAULT.max_segments)
 
 #: So many of what was decoded last are kept. What stands as it should is given up for the wanted
 #: objects: thousands kept here would be there a second time.
@@ -100,7 +104,15 @@ def _link(
         ipip=_ipip(info.get(wire.IFLA_INFO_DATA, b"")) if kind == "ipip" else None,
         index=index,
         carrier=bool(flags & wire.IFF_LOWER_UP),
+        gso=_gso(fields),
     )
+
+
+def _gso(fields: Mapping[int, bytes]) -> Gso:
+    size, segments = fields.get(wire.IFLA_GSO_MAX_SIZE), fields.get(wire.IFLA_GSO_MAX_SEGS)
+    if not size or not segments or size + segments == _GSO_BY_DEFAULT:
+        return BY_DEFAULT
+    return Gso(_u32(size)[0], _u32(segments)[0])
 
 
 def _vxlan(data: bytes, name_of: Callable[[int], str]) -> Vxlan:

@@ -13,14 +13,16 @@ from netloom.kernel import wire
 from netloom.kernel.encode import mac_bytes
 from netloom.kernel.wire import attribute, message, nest, number, text
 from netloom.model.errors import Bug
+from netloom.model.gso import BY_DEFAULT
 from netloom.model.kernel import Ipip, Link, Peer, Vxlan
 
 _NO_STATS = number(wire.IFLA_EXT_MASK, wire.RTEXT_FILTER_SKIP_STATS)
 
 
-def dump() -> bytes:
-    """Ask for all links, without their counters."""
-    return message(wire.RTM_GETLINK, 0, _header(), _NO_STATS)
+def dump(kind: str = "") -> bytes:
+    """Ask for all links, or those of one kind, without their counters."""
+    only = [nest(wire.IFLA_LINKINFO, text(wire.IFLA_INFO_KIND, kind))] if kind else []
+    return message(wire.RTM_GETLINK, 0, _header(), *only, _NO_STATS)
 
 
 def get(name: str) -> bytes:
@@ -176,4 +178,7 @@ def _ipip(ipip: Ipip) -> list[bytes]:
 def _veth(peer: Peer, netns_fd: int) -> list[bytes]:
     parts = [text(wire.IFLA_IFNAME, peer.ifname), number(wire.IFLA_NET_NS_FD, netns_fd)]
     parts += _mac_and_mtu(peer.mac, peer.mtu_bytes)
+    if peer.gso != BY_DEFAULT:  # older kernels know nothing else
+        parts.append(number(wire.IFLA_GSO_MAX_SIZE, peer.gso.max_bytes))
+        parts.append(number(wire.IFLA_GSO_MAX_SEGS, peer.gso.max_segments))
     return [nest(wire.VETH_INFO_PEER, _header(), *parts)]

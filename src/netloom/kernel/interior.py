@@ -15,16 +15,8 @@ from netloom.kernel.netlink import Ack, Netlink
 from netloom.kernel.readiness import await_ready
 from netloom.model.addr import Family, IPAddress, IPNetwork
 from netloom.model.errors import InvalidConfig, KernelRejected, NotPermitted
-from netloom.model.kernel import (
-    IPV6_METRIC,
-    Address,
-    KernelObject,
-    Link,
-    Neighbour,
-    Peer,
-    Route,
-    describe,
-)
+from netloom.model.kernel import IPV6_METRIC, Address, KernelObject, Link, Neighbour, Peer, Route
+from netloom.model.wording import describe
 from netloom.reconcile.contracts import Verb
 
 _IPV6 = Path("/proc/sys/net/ipv6")

@@ -25,7 +25,7 @@ _LOCK_PATIENCE_S = 5
 def stands(family: Family) -> bool:
     """Tell whether this kind of iptables has a filter table here."""
     try:
-        return TABLE in Path("/proc/thread-self/net", _NAMES[family]).read_text().split()
+        return TABLE in Path("/proc/thread-self/net", _NAMES[family]).read_text("utf-8").split()
     except OSError:
         return False  # a kernel without it
 

@@ -16,7 +16,8 @@ from typing import Any
 from netloom.kernel import commands
 from netloom.kernel.nft import errno_in, generation
 from netloom.model.errors import KernelRejected
-from netloom.model.kernel import NFT_TABLE, Qdisc, describe
+from netloom.model.kernel import NFT_TABLE, Qdisc
+from netloom.model.wording import describe
 from netloom.reconcile.contracts import Verb
 
 _TABLE = f"netdev {NFT_TABLE}"

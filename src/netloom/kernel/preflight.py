@@ -14,17 +14,18 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from netloom.core import firewall
-from netloom.kernel import commands, nft, refusals, wire
+from netloom.kernel import capabilities, commands, devices, nft, refusals, wire
 from netloom.kernel.namespaces import in_new_namespace
 from netloom.model.addr import Family
 from netloom.model.errors import NetloomError, NotPermitted, Unavailable
 from netloom.model.network import Network
 from netloom.model.view import Problem
+from netloom.model.wording import option_of
 
-#: The capabilities that we need: their numbers (capabilities(7)), and what for.
+#: The capabilities that we need, and what for.
 CAPABILITIES = {
-    "CAP_NET_ADMIN": (12, "change links, routes and the firewall"),
-    "CAP_SYS_ADMIN": (21, "enter the network namespaces of containers"),
+    "CAP_NET_ADMIN": (capabilities.NET_ADMIN, "change links, routes and the firewall"),
+    "CAP_SYS_ADMIN": (capabilities.SYS_ADMIN, "enter the network namespaces of containers"),
 }
 #: Kinds of links that the usual networks are made of.
 USUAL_KINDS = ("bridge", "veth", "vxlan")
@@ -84,10 +85,10 @@ def require(problems: Sequence[Problem]) -> None:
 
 
 def _rights() -> list[Problem]:
-    held = _effective_capabilities()
-    if _ask_for_link("") == errno.EPERM:  # root of a user namespace that does not own this network
-        held &= ~(1 << CAPABILITIES["CAP_NET_ADMIN"][0])
-    lacking = [name for name, (number, _) in CAPABILITIES.items() if not held >> number & 1]
+    lacking = [name for name, (number, _) in CAPABILITIES.items() if not capabilities.holds(number)]
+    # Root of a user namespace may hold it, and not own this network.
+    if "CAP_NET_ADMIN" not in lacking and _ask_for_link("") == errno.EPERM:
+        lacking.insert(0, "CAP_NET_ADMIN")
     who = "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
     remedy = (
         f"run as root on the host, or give the process {' and '.join(lacking)} "
@@ -113,13 +114,6 @@ def _rights() -> list[Problem]:
             )
         )
     return problems
-
-
-def _effective_capabilities() -> int:
-    for line in Path("/proc/thread-self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
 
 
 def _links(kinds: Collection[str]) -> list[Problem]:
@@ -182,10 +176,10 @@ def _get(module: str, modules: Path = Path("/lib/modules")) -> str:
     folder = modules / release
     if not folder.is_dir() and modules.is_dir() and any(modules.iterdir()):
         return f"reboot: the modules of the running kernel {release} have been removed"
-    index = folder / "modules.dep"
-    if index.is_file() and f"/{module}.ko" in index.read_text():
+    if devices.listed(module, modules):
         return f"modprobe {module}"
-    return f"modprobe {module}, on a kernel that has it: {release} seems to be built without"
+    option = option_of(module)
+    return f"modprobe {module}, on a kernel with {option}: {release} seems to be built without"
 
 
 def _from(error: NetloomError, subject: str) -> Problem:

@@ -6,7 +6,8 @@ import errno
 
 from netloom.kernel.netlink import Ack
 from netloom.model.errors import Conflict, InvalidConfig, KernelRejected, NetloomError, NotPermitted
-from netloom.model.kernel import Address, Fdb, KernelObject, Link, Neighbour, Peer, Route, describe
+from netloom.model.kernel import Address, Fdb, KernelObject, Link, Neighbour, Peer, Route
+from netloom.model.wording import describe, how_to_get
 from netloom.reconcile.contracts import Change, Verb
 
 #: Answers to a DELETE that mean: it was not there.
@@ -14,8 +15,6 @@ ABSENT = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.ENXIO, errno.
 
 _DENIED = (errno.EPERM, errno.EACCES)
 _FULL = (errno.ENOBUFS, errno.ENOMEM)
-#: Kernel options that are not called after the kind of link that they make possible.
-_OPTIONS = {"ipip": "CONFIG_NET_IPIP"}
 #: What carries the same packets where the kernel lacks a kind.
 INSTEAD = {
     "ipip": ", or use backend vxlan; host-gw needs no device where all hosts share one segment"
@@ -112,11 +111,8 @@ def _hint(change: Change, number: int) -> str:
 
 def _link_hint(link: Link, number: int) -> str:
     if number in _NO_SUCH_TYPE:
-        option = _OPTIONS.get(link.kind, f"CONFIG_{link.kind.upper()}")
-        return (
-            f"this kernel has no links of type {link.kind}: load the module with "
-            f"`modprobe {link.kind}`, or use a kernel with {option}{INSTEAD.get(link.kind, '')}"
-        )
+        instead = INSTEAD.get(link.kind, "")
+        return f"this kernel has no links of type {link.kind}: {how_to_get(link.kind)}{instead}"
     if number == errno.EADDRNOTAVAIL and link.mac:
         return f"{link.mac} is no address for an interface"
     if number in (errno.EINVAL, errno.ERANGE) and link.mtu_bytes:

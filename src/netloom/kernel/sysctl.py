@@ -6,9 +6,12 @@ Names use '/' as separator (``ipv4/conf/cni0/route_localnet``), since device nam
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from netloom.kernel.namespaces import in_namespace
 from netloom.model.errors import InvalidConfig, KernelRejected, NetloomError, NotPermitted
 from netloom.model.kernel import KernelObject, Sysctl
 from netloom.reconcile.contracts import Change, Outcome, Verb
@@ -57,7 +60,7 @@ class Sysctls:
 def read(name: str, root: Path = ROOT) -> str | None:
     """Return a sysctl's value with single blanks between its parts; None when it is absent."""
     try:
-        return " ".join(_path(name, root).read_text().split())
+        return " ".join(_path(name, root).read_text("utf-8").split())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -65,6 +68,19 @@ def read(name: str, root: Path = ROOT) -> str | None:
         if error.errno in (errno.ENODEV, errno.ENXIO):
             return None
         raise _translated(name, "read", error) from None
+
+
+def read_of_machine(name: str, machine: str | os.PathLike[str] = "/proc/1/ns/net") -> str | None:
+    """Return the value of a sysctl that the first network namespace alone has; None if unseen.
+
+    It is looked for in this namespace, then in that of ``machine``: process 1 is in the first one,
+    unless all of this runs in a container.
+    """
+    value = read(name)
+    if value is None:
+        with suppress(NetloomError):  # without the right to enter, or without a process 1 to see
+            value = in_namespace(machine, lambda: read(name))
+    return value
 
 
 def write(name: str, value: str, root: Path = ROOT) -> bool:
@@ -79,7 +95,7 @@ def write(name: str, value: str, root: Path = ROOT) -> bool:
         return False
     try:
         # Never created: a plain open of /proc would say EACCES where it means "no such setting".
-        with _path(name, root).open("r+") as file:
+        with _path(name, root).open("r+", encoding="utf-8") as file:
             file.write(value)
     except OSError as error:
         raise _translated(name, "set", error, value) from None

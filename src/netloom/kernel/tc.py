@@ -15,7 +15,8 @@ from netloom.core.limits import settled
 from netloom.kernel import commands
 from netloom.kernel.police import Policers
 from netloom.model.errors import KernelRejected, NetloomError
-from netloom.model.kernel import KernelObject, Qdisc, describe
+from netloom.model.kernel import KernelObject, Qdisc
+from netloom.model.wording import describe
 from netloom.reconcile.contracts import Change, Outcome, Verb
 
 #: How long a packet may wait to be sent before it is dropped instead.

@@ -8,12 +8,13 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from netloom.model.errors import Conflict, KernelRejected, NotPermitted
 
 _TUNSETIFF, _TUNSETPERSIST = 0x400454CA, 0x400454CB
 _IFF_TUN, _IFF_NO_PI, _IFF_TUN_EXCL = 0x0001, 0x1000, 0x8000
-_PLACE = "/dev/net/tun"
+PLACE = Path("/dev/net/tun")
 
 
 @contextmanager
@@ -24,7 +25,7 @@ def made(name: str) -> Iterator[None]:
     Conflict when the name is taken, NotPermitted, KernelRejected.
     """
     try:
-        file = os.open(_PLACE, os.O_RDWR | os.O_CLOEXEC)
+        file = os.open(PLACE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise _refusal(name, error) from None
     try:
@@ -55,5 +56,5 @@ def _refusal(name: str, error: OSError) -> Exception:
             hint="run as root, or with the capability CAP_NET_ADMIN",
         )
     absent = error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO)
-    hint = f"modprobe tun; in a container give it {_PLACE}" if absent else ""
+    hint = f"modprobe tun; in a container give it {PLACE}" if absent else ""
     return KernelRejected("add", f"link {name} type tun", error.errno or 0, str(error), hint=hint)

@@ -27,10 +27,12 @@ from netloom.model.errors import Conflict, Unavailable
 
 #: The CNI executable's name.
 PLUGIN = "netloom-cni"
-READY_PATIENCE_S = 30.0
+READY_PATIENCE_S = 180.0
 PROBLEM_PATIENCE_S = 5.0
-STOP_PATIENCE_S = 10.0
-ANSWER_PATIENCE_S = 5.0
+#: So much of the time between two answers counts at most: a machine that stood still says nothing.
+ANSWER_PAUSE_S = 0.5
+STOP_PATIENCE_S = 30.0
+ANSWER_PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +154,20 @@ def wait_ready(home: Home, patience_s: float = READY_PATIENCE_S) -> dict[str, An
     What is wrong then is for the user to see, on a host that stands. Raises Unavailable when the
     process ends or the patience does, with the log's last lines.
     """
-    began = time.monotonic()
+    looked_s = time.monotonic()
+    stuck_s = 0.0
 
     def look() -> dict[str, Any] | None:
+        nonlocal looked_s, stuck_s
         if home.process is None:
             raise Unavailable(f"the agent of {home.host} ended", hint=last_words(home))
         try:
             answer = status(home)
         except Unavailable:
             return None
-        stuck = why_not_ready(answer) and time.monotonic() - began > PROBLEM_PATIENCE_S
-        return answer if answer["ready"] or stuck else None
+        before_s, looked_s = looked_s, time.monotonic()
+        stuck_s = stuck_s + min(looked_s - before_s, ANSWER_PAUSE_S) if why_not_ready(answer) else 0
+        return answer if answer["ready"] or stuck_s > PROBLEM_PATIENCE_S else None
 
     try:
         answer = wait_until(look, deadline_s=patience_s, what=f"the agent of {home.host}")

@@ -23,7 +23,7 @@ from netloom.lab.processes import Process
 from netloom.model.addr import IPAddress
 from netloom.model.endpoint import PortMapping
 from netloom.model.errors import Conflict, InvalidConfig, NetloomError
-from netloom.model.fields import nearest
+from netloom.model.fields import nearest, whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def parse_port(text: str, where: str = "-p") -> PortMapping:
     body, _, protocol = text.partition("/")
     host_ip, _, ports = body.rpartition(":")[0].rpartition(":")
     parts = {"hostPort": ports, "containerPort": body.rpartition(":")[2], "hostIP": host_ip}
-    if not all(parts[key].isdigit() for key in ("hostPort", "containerPort")):
+    if any(whole_number(parts[key]) is None for key in ("hostPort", "containerPort")):
         raise InvalidConfig(
             f"{where}: {text!r} is not HOSTPORT:CONTAINERPORT",
             field=where,

@@ -119,7 +119,7 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
 
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         where = f"{source}:{line + 1}" if line is not None else source
         problem = getattr(error, "problem", None) or "not YAML"

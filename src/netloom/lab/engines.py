@@ -26,10 +26,10 @@ from netloom.model.errors import InvalidConfig, Unavailable
 
 #: What the image that every engine has at hand is called.
 IMAGE = "busybox"
-START_PATIENCE_S = 40.0
+START_PATIENCE_S = 120.0
 #: Docker gives a container ten seconds to end.
-STOP_PATIENCE_S = 40.0
-CGROUP_PATIENCE_S = 10.0
+STOP_PATIENCE_S = 120.0
+CGROUP_PATIENCE_S = 60.0
 _CGROUPS = Path("/sys/fs/cgroup")
 #: The engine's directory stays in sight below the new /run. `mount -n`: the table that it would
 #: write is in /run, too.
@@ -66,7 +66,7 @@ def start(home: Home) -> None:
     stop(home)
     home.docker.mkdir(mode=0o700, exist_ok=True)
     if not home.daemon_json.exists():
-        home.daemon_json.write_text("{}\n")
+        home.daemon_json.write_text("{}\n", "utf-8")
     netns = wiring.namespace(home.lab, home.host)
     argv = [
         *("nsenter", f"--net={namespaces.path(netns)}"),
@@ -89,10 +89,11 @@ def stop(home: Home) -> None:
     outer = _process(home)
     if outer is None:
         return
-    children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
-    for pid in children:  # the one that dockerd is
-        if daemon := Process.of(int(pid)):
-            daemon.signal(signal.SIGTERM)
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended by itself
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text("utf-8")
+        for pid in children.split():  # the one that dockerd is
+            if daemon := Process.of(int(pid)):
+                daemon.signal(signal.SIGTERM)
     wait_until(
         lambda: processes.gone(outer), deadline_s=STOP_PATIENCE_S, what=f"the end of {outer}"
     )
@@ -141,7 +142,9 @@ def _import_image(home: Home) -> None:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(os.path.realpath(busybox), "bin/busybox")
-        applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=False)
+        applets = subprocess.run(
+            [busybox, "--list"], capture_output=True, encoding="utf-8", check=False
+        )
         for applet in applets.stdout.split():
             if applet != "busybox":
                 link = tarfile.TarInfo(f"bin/{applet}")

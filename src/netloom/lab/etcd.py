@@ -29,7 +29,7 @@ from netloom.store.flannel.url import take_format
 
 CLIENT_PORT, PEER_PORT = 2379, 2380
 HEARTBEAT_MS, ELECTION_MS = 50, 500
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 _CARD = "eth0"
 _FIRST_HOST = 240  # the members' addresses are the segment's .241 and so on
 

@@ -14,7 +14,7 @@ from netloom.lab.topology import Node
 from netloom.lab.waiting import wait_until
 from netloom.model.addr import parse_address
 
-SETTLE_PATIENCE_S = 20.0
+SETTLE_PATIENCE_S = 60.0
 
 
 class LabContainer(Place):

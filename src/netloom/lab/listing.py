@@ -78,7 +78,7 @@ def _agent(home: Home) -> dict[str, Any]:
     ready = False
     if process:
         try:
-            ready = bool(agents.status(home, patience_s=1.0).get("ready"))
+            ready = bool(agents.status(home, patience_s=5.0).get("ready"))
         except Unavailable:
             ready = False
     return {

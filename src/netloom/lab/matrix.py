@@ -24,10 +24,10 @@ class Answer:
     rtt_ms: float | None
 
 
-def ping(source: LabContainer, target: LabContainer, wait_s: float = 1.0) -> Answer:
+def ping(source: LabContainer, target: LabContainer, wait_s: float = 5.0) -> Answer:
     """Ping once and return the answer."""
     argv = source.command(["ping", "-n", "-c", "1", "-W", str(wait_s), target.address])
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8", check=False)
     found = _TIME.search(done.stdout)
     return Answer(source.name, target.name, float(found[1]) if found else None)
 

@@ -67,7 +67,7 @@ def acquaintances(topology: Topology) -> list[tuple[Card, Card]]:
 
 def _limit() -> int:
     try:
-        return int(_LIMIT.read_text())
+        return int(_LIMIT.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not to be seen in a namespace other than the first
         return _USUAL_LIMIT
 

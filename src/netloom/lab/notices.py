@@ -117,16 +117,18 @@ class Notices(Listening):
         if payload[0] == wire.AF_BRIDGE:
             for entry in decode.fdb([payload], self._names):
                 yield lost, entry.key
-        elif lost:
-            # What a lost neighbour was is no longer in the message, only where.
-            _, index, *_ = wire.NEIGHBOUR_HEADER.unpack_from(payload)
-            fields = dict(wire.attributes(payload, wire.NEIGHBOUR_HEADER.size))
-            if wire.NDA_DST in fields and index in self._names:
-                address = decode.ip_address(fields[wire.NDA_DST])
-                yield True, f"neighbour {address} dev {self._names[index]}"
-        else:
+            return
+        _, index, state, *_ = wire.NEIGHBOUR_HEADER.unpack_from(payload)
+        if not lost and state & wire.NUD_PERMANENT:
             for neighbour in decode.neighbours([payload], self._names):
                 yield False, neighbour.key
+            return
+        # What a lost neighbour was is no longer in the message, only where. One that a packet
+        # wanted in the very moment of its deletion stays, unresolved, and no deletion is told.
+        fields = dict(wire.attributes(payload, wire.NEIGHBOUR_HEADER.size))
+        if wire.NDA_DST in fields and index in self._names:
+            address = decode.ip_address(fields[wire.NDA_DST])
+            yield True, f"neighbour {address} dev {self._names[index]}"
 
 
 def _nft(kind: int) -> Iterator[tuple[bool, str]]:

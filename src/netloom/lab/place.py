@@ -9,7 +9,7 @@ from typing import Any
 
 from netloom.model.errors import NetloomError
 
-EXEC_PATIENCE_S = 60.0
+EXEC_PATIENCE_S = 120.0
 
 
 class CommandFailed(NetloomError):
@@ -48,7 +48,7 @@ class Place:
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=timeout_s,
             check=False,
         )
@@ -63,10 +63,13 @@ class Place:
 
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """Start a command; the caller ends it, or taking the lab down does."""
-        return subprocess.Popen(self.command(argv), env=self.environment, text=True, **options)
+        return subprocess.Popen(
+            self.command(argv), env=self.environment, encoding="utf-8", **options
+        )
 
-    def pings(self, address: object, *, count: int = 1, wait_s: float = 1.0) -> bool:
+    def pings(self, address: object, *, count: int = 1, wait_s: float = 5.0) -> bool:
         """Tell whether every one of ``count`` pings to ``address`` came back."""
-        argv = ["ping", "-n", "-q", "-i", "0.2", "-c", str(count), "-W", str(wait_s), str(address)]
+        argv = ["ping", "-n", "-q", "-c", str(count), "-W", str(wait_s), str(address)]
         done = subprocess.run(self.command(argv), capture_output=True, check=False)
-        return done.returncode == 0
+        # Its exit code tells of one that came back at least.
+        return f" {count} received".encode() in done.stdout

@@ -16,7 +16,7 @@ from netloom.model.fields import Fields
 
 #: Every process that a lab starts carries this in its environment: ``<lab>/<node>``.
 MARK = "NETLOOM_LAB_MEMBER"
-KILL_PATIENCE_S = 10.0
+KILL_PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ class Process:
     def of(cls, pid: int) -> Process | None:
         """Return the living process ``pid``, or None; a zombie is not alive."""
         try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+            fields = stat.rpartition(")")[2].split()
         except (OSError, ValueError):
             return None
         return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
@@ -123,7 +124,7 @@ def ancestry() -> list[int]:
     while pid > 1:
         pids.append(pid)
         try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
+            stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
         except OSError:
             break
         pid = int(stat.rpartition(")")[2].split()[1])

@@ -129,7 +129,7 @@ def reserve(record: Record) -> Path:
 def load(name: str) -> Record:
     """Read a lab's record. Raises InvalidConfig naming the nearest lab when there is none."""
     try:
-        return Record.parse(json.loads((directory(name) / "lab.json").read_text()))
+        return Record.parse(json.loads((directory(name) / "lab.json").read_text("utf-8")))
     except PermissionError:
         raise NotPermitted(f"may not read {directory(name)}", hint="run as root") from None
     except (OSError, ValueError):
@@ -143,7 +143,8 @@ def load(name: str) -> Record:
 def write_json(path: Path, data: object) -> None:
     """Replace the file at ``path`` as a whole."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(handle, "w", encoding="utf-8") as file:
         json.dump(data, file, indent=2)
         file.write("\n")
     draft.replace(path)
@@ -152,7 +153,7 @@ def write_json(path: Path, data: object) -> None:
 def read_json(path: Path) -> Any:
     """Return what the file at ``path`` holds, or None when there is none or it is cut short."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

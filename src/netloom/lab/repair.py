@@ -9,7 +9,7 @@ from netloom.lab.notices import Notices
 from netloom.lab.place import Place
 from netloom.model.errors import Unavailable
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

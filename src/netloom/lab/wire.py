@@ -33,7 +33,7 @@ T = TypeVar("T")
 VXLAN_PORTS = (8472, 4789)
 #: The port of backend udp, flannel's: a datagram is an IPv4 packet and nothing else.
 UDP_TUNNEL_PORT = 8285
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
 _PROTOCOLS = {1: "ICMP", 4: "IPIP", 6: "TCP", 17: "UDP", 58: "ICMPv6"}
 _ICMP = {

@@ -78,7 +78,7 @@ def ip(netns: str, lines: Iterable[str]) -> None:
         ["ip", "-n", netns, "-batch", "-"],
         input="\n".join(commands) + "\n",
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     if done.returncode:
@@ -98,7 +98,7 @@ def write_sysctls(netns: str, settings: dict[str, str]) -> None:
         for name, value in settings.items():
             path = Path("/proc/sys/net") / name
             if path.exists():
-                path.write_text(value)
+                path.write_text(value, "utf-8")
 
     namespaces.in_namespace(namespaces.path(netns), write)
 

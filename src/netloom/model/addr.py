@@ -59,6 +59,16 @@ def parse_network(text: object, field: str) -> IPNetwork:
         ) from None
 
 
+def cidr_order(cidr: IPNetwork) -> tuple[int, int, int]:
+    """Return what CIDRs are sorted by: family, first address, and of two the larger first."""
+    return cidr.version, int(cidr.network_address), cidr.prefixlen
+
+
+def as_network(address: IPAddress) -> IPNetwork:
+    """Return the CIDR that is ``address`` alone, a /32 or /128."""
+    return ipaddress.ip_network((address, address.max_prefixlen))
+
+
 def parse_address(text: object, field: str) -> IPAddress:
     """Parse one address without a prefix length. Raises InvalidConfig naming ``field``.
 

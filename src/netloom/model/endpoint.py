@@ -114,9 +114,9 @@ class Endpoint:
 
     @classmethod
     def parse(cls, data: object, where: str = "") -> Endpoint:
-        """Parse what :meth:`render` writes."""
+        """Parse what :meth:`render` writes; what a newer agent wrote beside it is left alone."""
         fields = Fields(data, where)
-        endpoint = cls(
+        return cls(
             network=fields.take_str("network"),
             host_id=fields.take_str("host"),
             container_id=fields.take_str("container"),
@@ -140,8 +140,6 @@ class Endpoint:
             created=fields.take_str("created"),
             led_out=_families(fields.take_list("ledOut"), fields.path("ledOut")),
         )
-        fields.done()
-        return endpoint
 
     def render(self) -> dict[str, Any]:
         """Return the JSON form that :meth:`parse` reads."""

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import errno as _errno
 
+#: A longer value is shown by its beginning.
+_LONGEST_SHOWN = 200
+_BEGINNING = 80
+
 
 class NetloomError(Exception):
     """Anything Netloom reports on purpose. ``hint`` tells the remedy in one sentence."""
@@ -30,6 +34,7 @@ class InvalidConfig(NetloomError):
     """The user must edit something: a field, a flag, a file.
 
     ``field`` is the dotted path of the field (``pools[0].blockSize``), ``value`` what stood there.
+    The message shows no more of a long value than its beginning.
     """
 
     exit_code = 3
@@ -37,9 +42,23 @@ class InvalidConfig(NetloomError):
     def __init__(
         self, message: str, *, field: str = "", value: object = None, hint: str = ""
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(_shortened(message, value), hint=hint)
         self.field = field
         self.value = value
+
+
+def _shortened(message: str, value: object) -> str:
+    """Return ``message`` with what it shows of ``value`` made short."""
+    if len(message) <= _LONGEST_SHOWN:
+        return message
+    try:
+        texts = (repr(value), str(value))
+    except ValueError:  # a number with more digits than Python writes: it stands in no message
+        return message
+    for text in texts:
+        if len(text) > _LONGEST_SHOWN:
+            message = message.replace(text, f"{text[:_BEGINNING]}… ({len(text)} characters)")
+    return message
 
 
 class Conflict(NetloomError):

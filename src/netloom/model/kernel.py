@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from netloom import __version__
 from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
+from netloom.model.gso import BY_DEFAULT, Gso
 
 #: Routes that are ours carry this protocol number (`ip route show proto 78`).
 ROUTE_PROTOCOL = 78
@@ -89,6 +90,7 @@ class Peer:
     ``netns`` is a namespace path. ``addresses`` have the prefix length the container sees.
     ``routes`` are (destination, gateway or None for on-link); ``neighbours`` are permanent.
     ``sysctls`` are names under ``/proc/sys/net`` with '/' as separator, applied in ``netns``.
+    ``gso`` is set when the pair is made, and not compared later.
     """
 
     netns: str
@@ -99,6 +101,7 @@ class Peer:
     routes: tuple[tuple[IPNetwork, IPAddress | None], ...] = ()
     neighbours: tuple[tuple[IPAddress, str], ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
+    gso: Gso = BY_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ class Link(_Keyed):
     reports for others ("" for a physical card). Fields that are None are not our business and are
     never compared.
     ``peer`` is needed to create a veth and is not read back. ``index`` is the kernel's number,
-    filled in on read, not compared.
+    filled in on read, not compared; so is ``gso``, which is not set.
     """
 
     kind_name: ClassVar[str] = "link"
@@ -141,6 +144,7 @@ class Link(_Keyed):
     peer: Peer | None = field(default=None, compare=False)
     index: int = field(default=0, compare=False)
     carrier: bool = field(default=True, compare=False)
+    gso: Gso = field(default=BY_DEFAULT, compare=False)
 
     def _place(self) -> str:
         """Return ``link NAME``."""
@@ -304,6 +308,11 @@ class NftTable(_Keyed):
         return f"nft table inet {self.name}"
 
 
+def iptables(family: Family, legacy: bool) -> str:
+    """Return the command that shows a family's table."""
+    return ("iptables" if family == 4 else "ip6tables") + ("-legacy" if legacy else "")
+
+
 @dataclass(frozen=True, slots=True)
 class ForwardDrop(_Keyed):
     """iptables' filter table of one family drops what is forwarded: another's, read and left alone.
@@ -382,72 +391,3 @@ KernelState = Mapping[str, KernelObject]
 def state_of(*objects: KernelObject) -> dict[str, KernelObject]:
     """Return the state that holds exactly ``objects``; a later object replaces one of equal key."""
     return {obj.key: obj for obj in objects}
-
-
-def describe(obj: KernelObject) -> str:
-    """Return the object as the command-line tool of its kind would print it, on one line."""
-    text: str = _DESCRIBE[type(obj)](obj)
-    return text
-
-
-def iptables(family: Family, legacy: bool) -> str:
-    """Return the command that shows a family's table."""
-    return ("iptables" if family == 4 else "ip6tables") + ("-legacy" if legacy else "")
-
-
-def _describe_link(link: Link) -> str:
-    words = [f"link {link.name}"]
-    if link.kind:
-        words.append(f"type {link.kind}")
-    if link.vxlan:
-        vx = link.vxlan
-        words.append(f"id {vx.vni} local {vx.local} dev {vx.device} dstport {vx.port} nolearning")
-    if link.ipip:
-        words.append(f"remote {link.ipip.remote or 'any'} local {link.ipip.local or 'any'}")
-    if link.mac:
-        words.append(f"address {link.mac}")
-    if link.mtu_bytes:
-        words.append(f"mtu {link.mtu_bytes}")
-    if link.group:
-        words.append(f"group {link.group}")
-    if link.master:
-        words.append(f"master {link.master}")
-    if link.up is not None:
-        words.append("up" if link.up else "down")
-    return " ".join(words)
-
-
-def _describe_route(route: Route) -> str:
-    words = ["route"] + ([route.type] if route.type != "unicast" else []) + [str(route.destination)]
-    if route.gateway:
-        words.append(f"via {route.gateway}")
-    if route.link:
-        words.append(f"dev {route.link}")
-    if route.metric:
-        words.append(f"metric {route.metric}")
-    if route.mtu_bytes:
-        words.append(f"mtu {route.mtu_bytes}")
-    return " ".join(words + (["onlink"] if route.onlink else []))
-
-
-_DESCRIBE: dict[type, Any] = {
-    Link: _describe_link,
-    Address: lambda o: f"address {o.interface} dev {o.link}",
-    Route: _describe_route,
-    Neighbour: lambda o: f"neighbour {o.address} lladdr {o.mac} dev {o.link} PERMANENT",
-    Fdb: lambda o: f"fdb {o.mac} dst {o.remote} dev {o.link} self permanent",
-    UdpProxy: lambda o: f"udp-proxy dev {o.link} local {o.local}:{o.port}",
-    UdpPeer: lambda o: (
-        f"udp-peer {o.block} to {o.remote}:{o.port} dev {o.link}{' unpacks' if o.unpacks else ''}"
-    ),
-    Bird: lambda o: f"bird ({o.config.count('protocol bgp ')} BGP sessions)",
-    Sysctl: lambda o: f"sysctl net.{o.name.replace('/', '.')} = {o.value}",
-    NftTable: lambda o: f"nft table inet {o.name} ({len(o.text.splitlines())} lines)",
-    ForwardDrop: lambda o: f"drop in chain {o.chain} of {iptables(o.family, o.legacy)}",
-    Admission: lambda o: (
-        f"{o.key} -I {o.chain} -j {FORWARD_CHAIN} (accepts {', '.join(map(str, o.pools))})"
-    ),
-    Qdisc: lambda o: (
-        f"qdisc {o.link} {o.direction} rate {o.rate_bps} bit/s burst {o.burst_bytes} bytes"
-    ),
-}

@@ -4,7 +4,7 @@ Cluster store, below ``/netloom/v1``::
 
     cluster/networks/<name>                       Network
     cluster/hosts/<host id>                       Host
-    cluster/blocks/<network>/<address>-<length>   Block
+    cluster/blocks/<network>/<address>-<length>   Block, or the loan of an address of one
     cluster/reservations/<network>/<address>-<length>  Reservation
     cluster/resources/<kind>/[<namespace>/]<name>  Resource
     endpoints/<host id>/<network>/<container>/<ifname>  Endpoint, mirrored from the host's journal
@@ -21,6 +21,7 @@ Host journal (a store of its own, on the host's disk)::
     journal/endpoints/<network>/<container>/<ifname>  Endpoint
     journal/freed/<network>/<address>                 when the address was freed, as a counter
     journal/blocks/<network>/<address>-<length>       blocks as last seen, for times without a store
+    journal/lent/<network>/<address>                  who has this address of a block of the host's
     journal/host                                      this host's id
 """
 
@@ -45,9 +46,11 @@ NETWORKS_GUARD = ROOT + "guard/networks"
 JOINS = ROOT + "guard/joins/"
 #: Tells a store from another in the same place; the store's own, no one else sees it.
 STORE_MARK = ROOT + "store"
+JOURNAL = "journal/"
 JOURNAL_ENDPOINTS = "journal/endpoints/"
 JOURNAL_FREED = "journal/freed/"
 JOURNAL_BLOCKS = "journal/blocks/"
+JOURNAL_LENT = "journal/lent/"
 JOURNAL_HOST = "journal/host"
 
 
@@ -110,6 +113,11 @@ def journal_endpoint_key(network: str, container_id: str, ifname: str) -> str:
 def journal_freed_key(network: str, address: IPAddress) -> str:
     """Return the key that remembers when an address was freed."""
     return f"{JOURNAL_FREED}{network}/{address}"
+
+
+def journal_lent_key(network: str, address: IPAddress) -> str:
+    """Return the key that says to which host an address is lent."""
+    return f"{JOURNAL_LENT}{network}/{address}"
 
 
 def journal_block_key(network: str, cidr: IPNetwork) -> str:

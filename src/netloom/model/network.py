@@ -66,15 +66,17 @@ class Addressing:
     """Which addresses a host deals out.
 
     ``host-block``: each host claims one block per pool at start. ``on-demand``: a host claims a
-    block when it first needs one, and further ones up to ``max_blocks_per_host`` per pool.
+    block when it first needs one, and further ones up to ``max_blocks_per_host`` per pool. With
+    ``borrowing`` a host that finds no free block takes single addresses out of others' blocks.
     """
 
     mode: str = "host-block"
     max_blocks_per_host: int = 1
+    borrowing: bool = False
 
     @classmethod
     def parse(cls, data: object, where: str) -> Addressing:
-        """Parse ``{mode, maxBlocksPerHost}`` or just the mode's name."""
+        """Parse ``{mode, maxBlocksPerHost, borrowing}`` or just the mode's name."""
         fields = Fields({"mode": data} if isinstance(data, str) else data, where)
         mode = fields.take_str("mode", "host-block")
         if mode not in ADDRESSING_MODES:
@@ -85,12 +87,22 @@ class Addressing:
                 hint=nearest(mode, ADDRESSING_MODES),
             )
         limit = fields.take_int("maxBlocksPerHost", 1 if mode == "host-block" else 20, 1, 4096)
+        borrowing = fields.take_bool("borrowing", False)
+        if borrowing and mode == "host-block":
+            raise InvalidConfig(
+                f"{fields.path('borrowing')}: with mode host-block a host has the addresses of its "
+                "own block and no others",
+                field=fields.path("borrowing"),
+                value=True,
+                hint="choose mode: on-demand",
+            )
         fields.done()
-        return cls(mode, limit)
+        return cls(mode, limit, borrowing)
 
     def render(self) -> dict[str, Any]:
         """Return the JSON form that :meth:`parse` reads."""
-        return {"mode": self.mode, "maxBlocksPerHost": self.max_blocks_per_host}
+        said = {"mode": self.mode, "maxBlocksPerHost": self.max_blocks_per_host}
+        return {**said, "borrowing": True} if self.borrowing else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +135,8 @@ class Network:
     """A named address space and its four choices. ``mtu_bytes`` 0 means: from the underlay.
 
     ``retiring`` are backends that the hosts still serve while the network moves from them to
-    ``backend``; it empties by itself (``core/moving``). ``moves`` counts the moves begun, so that
-    what a host said in an earlier one is not taken for its word on this one.
+    ``backend``, the oldest last; it empties by itself (``core/moving``). ``moves`` counts the moves
+    begun, so that what a host said in an earlier one is not taken for its word on this one.
     """
 
     name: str
@@ -141,6 +153,11 @@ class Network:
     def course(self) -> str:
         """The backend and the move that led to it: what a host says when it has arrived."""
         return f"{self.backend.label} ({self.moves})" if self.moves else self.backend.label
+
+    @property
+    def moving_from(self) -> tuple[Choice, ...]:
+        """The retiring backends without the one that is wanted again."""
+        return tuple(choice for choice in self.retiring if choice.label != self.backend.label)
 
     @property
     def families(self) -> tuple[Family, ...]:
@@ -162,10 +179,8 @@ class Network:
             for index, item in enumerate(fields.take_list("pools"))
         )
         if not pools:
-            raise InvalidConfig(
-                f"{fields.path('pools')}: a network needs at least one pool",
-                field=fields.path("pools"),
-                hint="e.g. pools: [{cidr: 10.244.0.0/16}]",
+            raise fields.missing(
+                "pools", "a network needs at least one pool, e.g. pools: [{cidr: 10.244.0.0/16}]"
             )
         _refuse_overlap(pools, fields)
         network = cls(

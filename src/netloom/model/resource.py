@@ -75,7 +75,7 @@ class Resource:
                 value=kind,
                 hint="e.g. BGPPeer",
             )
-        meta = Fields(fields.take_map("metadata"), fields.path("metadata"))
+        meta = Fields(fields.take_required("metadata"), fields.path("metadata"))
         resource = cls(
             kind,
             _name(kind, meta.take_required("name"), meta.path("name")),
@@ -126,10 +126,21 @@ def parse_resource_name(text: object, where: str) -> str:
 
 
 def _name(kind: str, text: object, where: str) -> str:
-    of_host = kind == "Node" or str(text).startswith("node.")
-    if of_host and isinstance(text, str) and _HOSTS.fullmatch(text):
-        return text
+    if kind == "Node" or str(text).startswith("node."):
+        return parse_node_name(text, where)
     return parse_resource_name(text, where)
+
+
+def parse_node_name(text: object, where: str) -> str:
+    """Return a host's name by which resources can name it. Raises InvalidConfig."""
+    if not isinstance(text, str) or not _HOSTS.fullmatch(text):
+        raise InvalidConfig(
+            f"{where}: {text!r} is not a valid name",
+            field=where,
+            value=text,
+            hint="use letters, digits, '-', '_' and '.', at most 253, e.g. rack1-host7",
+        )
+    return text
 
 
 def check_text(value: object, where: str) -> None:

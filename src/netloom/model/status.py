@@ -39,7 +39,8 @@ class KernelStatus:
 class NetworkStatus:
     """One network as this host has it.
 
-    ``blocks`` are this host's own: each ``{"cidr": text, "used": addresses, "size": addresses}``.
+    ``blocks`` are this host's own, loans of others too: each ``{"cidr": text, "used": addresses,
+    "size": addresses, "lent": addresses}``, where what is lent is used.
     ``retiring`` are the backends that it moves away from.
     """
 
@@ -69,7 +70,7 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One screen. ``well`` is False when anything needs a person; ``problems`` says what.
+    """One screen. ``well`` is False when anything needs a person; ``problems`` says what, and more.
 
     ``candidates`` is what could be the underlay: each ``{"interface", "address", "taken",
     "reason"}``.
@@ -94,7 +95,8 @@ class Status:
     @property
     def well(self) -> bool:
         """Tell whether nothing needs a person."""
-        return self.ready and self.store.state == "connected" and not self.problems
+        wrong = any(problem.needs_a_person for problem in self.problems)
+        return self.ready and self.store.state == "connected" and not wrong
 
     def render(self) -> dict[str, Any]:
         """Return the JSON form of ``netloom status -o json`` and ``GET /v1/status``."""

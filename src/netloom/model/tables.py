@@ -1,4 +1,4 @@
-"""What differs between two versions of a table of values.
+"""What differs between two versions of a table of values, and the part of it that somebody wants.
 
 Tables of thousands of entries are copied at each change, and all values but a few are the same
 objects in both versions. Finding those few costs some tens of microseconds: a list compares its
@@ -7,10 +7,11 @@ items by identity first, so neither equality nor a hash is asked for where nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import compress, count
 from operator import is_not
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Generic, TypeVar
 
 #: So many are compared at once.
 _STEP = 256
@@ -39,6 +40,26 @@ def replaced(
     return [each for each in old if id(each) not in kept], [
         each for each in new if id(each) not in there
     ]
+
+
+class Kept(Generic[Key, Value]):
+    """Those of a table's values that are ``wanted``, kept from version to version; for one thread.
+
+    What is wanted does not change.
+    """
+
+    def __init__(self, wanted: Callable[[Value], bool]) -> None:
+        self._values: tuple[Value, ...] = ()
+        self._wanted = wanted
+        self._table: Mapping[Key, Value] = MappingProxyType({})
+
+    def look(self, table: Mapping[Key, Value]) -> tuple[Value, ...]:
+        """Return what is wanted of ``table``, by what differs from the table before."""
+        gone, come = replaced(self._table, table)
+        self._table = table
+        left = (value for value in self._values if value not in gone)
+        self._values = (*left, *filter(self._wanted, come))
+        return self._values
 
 
 def _alike(ones: list[Value], others: list[Value]) -> int:

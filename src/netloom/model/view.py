@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from netloom.model.addr import Family, IPAddress, IPInterface, IPNetwork
 from netloom.model.endpoint import Endpoint
-from netloom.model.host import Block, Host, Reservation
+from netloom.model.gso import BY_DEFAULT, Gso
+from netloom.model.host import Block, Host, Reservation, block_order
 from netloom.model.kernel import ForwardDrop
 from netloom.model.network import Network
 from netloom.model.resource import Resource
@@ -19,7 +20,8 @@ from netloom.model.secret import Secret, SecretText
 class Problem:
     """Something that is not well: what, why in a sentence, and the remedy.
 
-    ``severity``: ``error`` (something does not work) or ``warning``. ``subject`` names the object
+    ``severity``: ``error`` (something does not work), ``warning``, or ``note``: it is over, and
+    nobody need do anything. ``subject`` names the object
     ("network blue", "peer h2", "key /netloom/v1/…"); one subject and text is one problem.
     """
 
@@ -27,6 +29,11 @@ class Problem:
     subject: str
     text: str
     remedy: str = ""
+
+    @property
+    def needs_a_person(self) -> bool:
+        """Tell whether somebody has to look at it."""
+        return self.severity != "note"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,14 @@ class Cluster:
     problems: tuple[Problem, ...] = ()
     standing: frozenset[str] = frozenset()
 
+    def host(self, own: Host) -> Host:
+        """Return the record of the agent's host; ``own``, its id and name, until there is one.
+
+        A new host works before its record is in the picture, and what people said of it goes by
+        its name.
+        """
+        return self.hosts.get(own.id, own)
+
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
@@ -71,7 +86,8 @@ class HostFacts:
     blocks to which BIRD has a route: through which gateway, or None for the host's own.
     ``drops`` are the tables of iptables that drop what is forwarded, where rules of ours shall
     stand against it. ``refusal`` is why what was asked for as the underlay cannot be had now, and
-    the remedy: the former choice stays then.
+    the remedy: the former choice stays then. ``gso`` is what the underlay interfaces take in one
+    piece.
     """
 
     underlay: Mapping[Family, tuple[str, IPInterface]] = field(
@@ -92,6 +108,7 @@ class HostFacts:
     )
     drops: tuple[ForwardDrop, ...] = ()
     refusal: tuple[str, str] | None = None
+    gso: Gso = BY_DEFAULT
 
     def underlay_address(self, family: Family) -> IPAddress | None:
         """Return where peers reach this host in one family, if they can."""
@@ -107,7 +124,8 @@ class View:
 
     ``admitted`` names the networks that stand in this kernel already: a collision found later is
     reported but takes nothing away from them. ``secrets`` are what resources name and this host has
-    in files of its own.
+    in files of its own. ``lent`` are addresses of own blocks that other hosts have, by network.
+    ``host_name`` may be left out where it is the id.
     """
 
     cluster: Cluster
@@ -118,6 +136,13 @@ class View:
     secrets: Mapping[Secret, SecretText] = field(
         default_factory=lambda: MappingProxyType({}), repr=False
     )
+    lent: frozenset[tuple[str, IPAddress]] = frozenset()
+    host_name: str = ""
+
+    @property
+    def host(self) -> Host:
+        """This host's record; before the store has it, its id and name."""
+        return self.cluster.host(Host(self.host_id, self.host_name or self.host_id))
 
     def own_blocks(self, network: str) -> tuple[Block, ...]:
         """Return this host's confirmed blocks of ``network``, sorted."""
@@ -126,4 +151,4 @@ class View:
             for block in self.cluster.blocks.values()
             if block.host_id == self.host_id and block.network == network and block.confirmed
         ]
-        return tuple(sorted(blocks, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
+        return tuple(sorted(blocks, key=block_order))

@@ -10,6 +10,9 @@ In a store that was restored from an older copy a block may look free that a hos
 the hosts of before have had time to claim theirs anew (``Store.settled``), nobody claims a block
 that he did not hold before.
 
+A **loan** (``reconcile/loans``) is one address inside another host's block. It takes part here only
+so far: a range in which one stands is no block for anybody but its lender.
+
 A pending block is neither dealt from nor routed, and only its own host touches it. A crash between
 any two steps therefore costs nothing: the host's next run finds its pending blocks and confirms or
 withdraws them by the same rule.
@@ -22,9 +25,8 @@ names them all, and it is told (``keys.joins_key``) to whoever is about to take 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from netloom.core.ipam.blocks import (
     Preference,
@@ -33,22 +35,17 @@ from netloom.core.ipam.blocks import (
     overlap,
     within,
 )
-from netloom.core.ipam.draining import of_present_size, outgrown
+from netloom.core.ipam.draining import of_present_size
 from netloom.core.ipam.supply import NeedBlock
 from netloom.model.addr import IPNetwork
 from netloom.model.datastore import Compare, Delete, Entry, Put, Store, Transaction
-from netloom.model.errors import Conflict, Exhausted, InvalidConfig, NetloomError, Unavailable
+from netloom.model.errors import Conflict, Exhausted, NetloomError, Unavailable
 from netloom.model.host import Block
-from netloom.model.keys import (
-    BLOCKS,
-    block_key,
-    joins_key,
-    network_key,
-    parse_cidr_segment,
-)
+from netloom.model.keys import block_key, joins_key, network_key
 from netloom.model.network import Network
 from netloom.model.pool import Pool
-from netloom.reconcile.claim_refusals import FormerSize, limit_reached, pool_exhausted
+from netloom.reconcile.claim_entries import Claim, block_of, list_claims, value_of
+from netloom.reconcile.claim_refusals import limit_reached, pool_exhausted
 from netloom.reconcile.withheld import reserved
 
 #: Lost races in a row after which a claim gives up for now. Each one means that another host
@@ -58,26 +55,6 @@ MOST_ATTEMPTS = 64
 
 class Unsettled(Unavailable):
     """The store was restored a moment ago: a block that looks free may be somebody's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One claim as it stands in the store; ``block`` is None when its value does not parse."""
-
-    cidr: IPNetwork
-    entry: Entry
-    block: Block | None
-
-    def confirmed(self) -> Claim:
-        """Return this claim as it is once confirmed."""
-        return replace(self, block=replace(self.block, confirmed=True) if self.block else None)
-
-    def yields_to(self, other: Claim) -> bool:
-        """Tell whether this pending claim must give way to ``other``."""
-        if other.entry.key == self.entry.key or not overlap(self.cidr, other.cidr):
-            return False
-        settled = other.block is None or other.block.confirmed
-        return settled or other.entry.create_revision < self.entry.create_revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +99,9 @@ def claim(store: Store, search: Search) -> Block:
             )
         pending = Block(search.network.name, cidr, search.host_id, confirmed=False)
         key = block_key(search.network.name, cidr)
-        puts, compares = [Put(key, _value(pending))], [Compare(key, 0)]
+        puts, compares = [Put(key, value_of(pending))], [Compare(key, 0)]
         if not any(each.block and each.block.host_id == search.host_id for each in claims):
-            compares.append(_unmoved(store, search.network))
+            compares.append(unmoved(store, search.network))
             puts.append(Put(joins_key(search.network.name), b""))
         # Won or lost, the next round settles what stands in the store then.
         store.commit(Transaction(puts, compares))
@@ -150,70 +127,6 @@ def claim_needed(store: Store, need: NeedBlock, hints: tuple[IPNetwork, ...] = (
     raise need
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a host's picture shows of its blocks of a network.
-
-    ``blocks`` may be pending. Those in ``forgotten`` only a former store named: this one was
-    restored, or is another. ``hints`` are blocks that the host held before, tried first.
-    ``labels`` are the host's: from a pool that is not open to them nothing new is claimed.
-    ``resized``: a pool whose block size was changed is to give a block of the new size.
-    """
-
-    blocks: Collection[Block] = ()
-    forgotten: Collection[IPNetwork] = ()
-    hints: tuple[IPNetwork, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    resized: bool = True
-
-
-def hold_blocks(
-    store: Store, network: Network, host_id: str, held: Held = Held()
-) -> tuple[Block, ...]:
-    """Do what a host owes a network now; return the blocks that it got thereby, by address.
-
-    It finishes what an earlier run began, puts back what a restored store has forgotten, since
-    containers live there, and in ``host-block`` mode claims a block of each pool that is open to it
-    and that it holds none of. Of a pool whose block size was changed it claims a block of the new
-    size; those of the former are drained then. Asks the store nothing when nothing is due.
-    Idempotent. Raises as :func:`claim` does, a Conflict after it has done what it can for the other
-    blocks; FormerSize.
-    """
-    if not all(block.confirmed for block in held.blocks):
-        settle(store, network, host_id)  # a run that died left it pending
-    got: list[Block] = []
-    failed: NetloomError | None = None
-    for search in _due(network, host_id, held):
-        try:
-            got.append(claim(store, search))
-        except Exhausted as error:
-            failed = failed or (FormerSize.of(error, search.known) if search.known else error)
-        except Conflict as error:
-            failed = failed or error
-    if failed is not None:
-        raise failed
-    return tuple(sorted(got, key=lambda b: (b.cidr.version, int(b.cidr.network_address))))
-
-
-def _due(network: Network, host_id: str, held: Held) -> Iterator[Search]:
-    """Yield what a host is to claim, those that it puts back first."""
-    own = [block.cidr for block in held.blocks if block.confirmed]
-    for cidr in own:
-        pool = next((pool for pool in network.pools if within(cidr, pool.cidr)), None)
-        if pool is not None and cidr in held.forgotten:
-            yield Search(network, pool, host_id, hints=(cidr,), only=cidr)
-    for pool in network.pools:
-        if not pool.open_to(held.labels):
-            continue
-        if held.resized and outgrown(pool, own):
-            former = tuple(cidr for cidr in own if within(cidr, pool.cidr))
-            yield Search(network, pool, host_id, known=former)
-        elif network.addressing.mode == "host-block" and not any(
-            overlap(cidr, pool.cidr) for cidr in own
-        ):
-            yield Search(network, pool, host_id, hints=held.hints)
-
-
 def settle(store: Store, network: Network, host_id: str) -> list[Claim]:
     """Confirm or withdraw every pending block of the host; return all claims of the network.
 
@@ -225,7 +138,10 @@ def settle(store: Store, network: Network, host_id: str) -> list[Claim]:
         changes = [
             (each, _settled(each, claims, network))
             for each in claims
-            if each.block is not None and each.block.host_id == host_id and not each.block.confirmed
+            if each.block is not None
+            and each.block.host_id == host_id
+            and not each.block.confirmed
+            and not each.block.lender
         ]
         # A write that loses was overtaken by another hand on the same block: look again.
         if all(_write(store, each, operation) for each, operation in changes):
@@ -247,16 +163,26 @@ def release(store: Store, block: Block) -> bool:
     Safe to repeat: what is absent or held by another host by now stays as it is. The caller makes
     sure that no address of it is in use.
     """
-    entry = store.get(block_key(block.network, block.cidr))
+    entry = _entry_of(store, block)
     if entry is None:
-        return False
-    held = _claim(entry).block
-    if held is None or held.host_id != block.host_id:
         return False
     outcome = store.commit(
         Transaction([Delete(entry.key)], [Compare(entry.key, entry.mod_revision)])
     )
     return outcome.succeeded
+
+
+def holds(store: Store, block: Block) -> bool:
+    """Tell whether the store has ``block``, confirmed, as its host's at this moment."""
+    held = block_of(_entry_of(store, block))
+    return held is not None and held.confirmed
+
+
+def _entry_of(store: Store, block: Block) -> Entry | None:
+    """Return the entry of a block if it is still its host's."""
+    entry = store.get(block_key(block.network, block.cidr))
+    held = block_of(entry)
+    return entry if held is not None and held.host_id == block.host_id else None
 
 
 def _settled(each: Claim, claims: list[Claim], network: Network) -> Put | Delete:
@@ -265,7 +191,7 @@ def _settled(each: Claim, claims: list[Claim], network: Network) -> Put | Delete
         return Delete(each.entry.key)
     block = each.confirmed().block
     assert block is not None
-    return Put(each.entry.key, _value(block))
+    return Put(each.entry.key, value_of(block))
 
 
 def _means_none(claim: Claim, network: Network) -> bool:
@@ -279,28 +205,7 @@ def _means_none(claim: Claim, network: Network) -> bool:
     )
 
 
-def list_claims(store: Store, network: str) -> list[Claim]:
-    """Return every claim of ``network``; a key that names no CIDR is no claim."""
-    claims = []
-    for entry in store.list(f"{BLOCKS}{network}/").entries:
-        try:
-            claims.append(_claim(entry))
-        except InvalidConfig:
-            continue  # the view reports it; it cannot overlap anything
-    return claims
-
-
-def _claim(entry: Entry) -> Claim:
-    cidr = parse_cidr_segment(entry.key.rpartition("/")[2])
-    try:
-        block = Block.parse(json.loads(entry.value), entry.key)
-    except (ValueError, NetloomError):
-        # Whose it is cannot be told, so it counts as somebody's.
-        return Claim(cidr, entry, None)
-    return Claim(cidr, entry, block if block.cidr == cidr else None)
-
-
-def _unmoved(store: Store, network: Network) -> Compare:
+def unmoved(store: Store, network: Network) -> Compare:
     """Return the condition that every backend ``network`` names is in the definition still.
 
     Raises Unavailable when one is not: the picture that ``network`` is from has yet to catch up.
@@ -330,8 +235,14 @@ def _own(claims: list[Claim], search: Search) -> list[Block]:
         for each in claims
         if each.block is not None
         and each.block.host_id == search.host_id
+        and not each.block.lender
         and within(each.cidr, search.pool.cidr)
     ]
+
+
+def _in_the_way(claims: list[Claim], search: Search) -> list[Claim]:
+    """Return the claims that a new block must not overlap: all but loans that the host gives."""
+    return [c for c in claims if c.block is None or c.block.lender != search.host_id]
 
 
 def _choose(
@@ -339,9 +250,11 @@ def _choose(
 ) -> IPNetwork:
     size = search.only.prefixlen if search.only else search.pool.block_size
     counted = of_present_size(search.pool, [block.cidr for block in own])
-    limited = size == search.pool.block_size
+    # What is put back was the host's, and containers live there: no limit takes it away.
+    limited = size == search.pool.block_size and search.only not in search.hints
     if limited and len(counted) >= block_limit(search.network.addressing):
         raise limit_reached(search.network, search.host_id, search.pool, own)
+    claims = _in_the_way(claims, search)
     if search.only is not None:
         return _only(claims, search, search.only)
     chosen = next_block(
@@ -376,7 +289,3 @@ def _write(store: Store, each: Claim, operation: Put | Delete) -> bool:
     return store.commit(
         Transaction([operation], [Compare(each.entry.key, each.entry.mod_revision)])
     ).succeeded
-
-
-def _value(block: Block) -> bytes:
-    return json.dumps(block.render(), separators=(",", ":")).encode()

@@ -13,7 +13,8 @@ Pure: values in, values out. Three laws hold, whatever the store says:
   range, or when a person says so: :func:`release`, or an agent whose kept picture was removed. A
   restart is no such word: an agent may be upgraded in the middle of a disaster. A standing block
   that its host claims anew stands until the claim is confirmed: one that is pending takes nothing
-  from anybody. Deletions within one and the same store are meant and followed at once.
+  from anybody. Neither does a loan, which lies in its lender's block; a standing one goes when the
+  range is another's. Deletions within one and the same store are meant and followed at once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from netloom.core.ipam.blocks import overlap
 from netloom.model import keys
 from netloom.model.datastore import Batch, Entry, Listing
 from netloom.model.errors import Bug
@@ -131,8 +133,8 @@ class _Draft:
             self.keep(entry.key, before or self._base)
             return
         self._table(where.table.name)[where.identity] = value
-        if self.standing and not stood and is_block and value.confirmed:
-            self._yield_to(Ranges([value]))
+        if self.standing and not stood and is_block:
+            self._yield_to([value])
 
     def delete(self, key: str) -> None:
         """Forget the key, its value and its problem."""
@@ -156,8 +158,9 @@ class _Draft:
         """Drop standing blocks whose range the present store gave to others."""
         if self.standing:
             blocks = self._tables.get("blocks", {}).values()
-            said = (b for b in blocks if keys.block_key(b.network, b.cidr) not in self.standing)
-            self._yield_to(Ranges(block for block in said if block.confirmed))
+            self._yield_to(
+                [b for b in blocks if keys.block_key(b.network, b.cidr) not in self.standing]
+            )
 
     def cluster(self) -> Cluster:
         """Return the result."""
@@ -211,12 +214,24 @@ class _Draft:
             self._problems = _problems_by_subject(self._base)
         self._problems.pop(subject, None)
 
-    def _yield_to(self, ranges: Ranges) -> None:
+    def _yield_to(self, said: Iterable[Block]) -> None:
+        """Drop what stands in a range that the present store gave away, by one of ``said``."""
+        blocks = [block for block in said if block.confirmed and not block.lender]
+        ranges = Ranges(blocks)
         for key in [key for key in self.standing if key.startswith(keys.BLOCKS)]:
             where = place(key)
-            if where is not None and ranges.overlap(*where.identity):
+            if where is None or not ranges.overlap(*where.identity):
+                continue
+            stands = self._table("blocks")[where.identity]
+            if not (
+                stands.lender and all(b.host_id == stands.lender for b in _over(stands, blocks))
+            ):
                 self.standing.discard(key)
                 self.forget(key)
+
+
+def _over(one: Block, blocks: Iterable[Block]) -> Iterable[Block]:
+    return (b for b in blocks if b.network == one.network and overlap(b.cidr, one.cidr))
 
 
 def _change_of_store(listing: Listing, store_id: str, before: Cluster) -> str:

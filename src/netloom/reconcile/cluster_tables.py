@@ -15,6 +15,7 @@ from netloom.model.errors import InvalidConfig
 from netloom.model.host import Block, Host, Reservation
 from netloom.model.network import Network
 from netloom.model.resource import Resource
+from netloom.model.surprise import foreseen
 from netloom.model.view import Problem
 
 KEY_SUBJECT = "key "  # subjects of problems with one key begin so
@@ -138,7 +139,7 @@ def read(where: Place, key: str, value: bytes) -> tuple[Any, Problem | None]:
             return None, _foreign(key, document)
         if where.problem is not None:
             return None, where.problem
-        parsed = where.table.parse(document)
+        parsed = foreseen(where.table.parse)(document)
         if where.table.identify(parsed) != where.identity:
             proper = where.table.to_key(parsed)
             raise InvalidConfig(f"the value belongs to the key {proper}")

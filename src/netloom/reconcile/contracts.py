@@ -8,7 +8,8 @@ from enum import Enum
 from typing import Protocol
 
 from netloom.model.errors import NetloomError
-from netloom.model.kernel import KernelObject, Peer, describe
+from netloom.model.kernel import KernelObject, Peer
+from netloom.model.wording import describe
 
 
 class Verb(Enum):

@@ -11,17 +11,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from netloom.core.ownership import is_lasting, is_vacant, our_links, outlives_link, owns
-from netloom.model.kernel import (
-    KINDS,
-    Bird,
-    KernelObject,
-    Link,
-    NftTable,
-    Sysctl,
-    Vxlan,
-    describe,
-)
+from netloom.model.kernel import KINDS, Bird, KernelObject, Link, NftTable, Sysctl, Vxlan
 from netloom.model.view import Problem
+from netloom.model.wording import describe
 from netloom.reconcile.contracts import Change, Verb
 
 _ORDER = {kind: index for index, kind in enumerate(KINDS)}

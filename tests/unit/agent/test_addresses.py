@@ -22,7 +22,8 @@ from netloom.model.host import Block, Reservation
 from netloom.model.keys import JOURNAL_ENDPOINTS, JOURNAL_FREED
 from netloom.model.network import Addressing, Network
 from netloom.model.pool import Pool
-from netloom.reconcile.claims import claim_needed, hold_blocks
+from netloom.reconcile.claims import claim_needed
+from netloom.reconcile.holding import hold_blocks
 from netloom.store.sqlite import SqliteStore
 
 POOL = Pool(ip_network("10.244.0.0/16"), 29)
@@ -395,7 +396,7 @@ def test_an_intent_whose_write_has_an_unknown_outcome_holds_nothing(
     """The caller was told that it failed, so whatever the disk says must be taken back."""
     store = MemoryStore()
     AddressBook(store).reserve(draft("c0"), BARE)
-    faulty = FaultyStore(store, 5, done=done, error=error)  # reading takes four calls
+    faulty = FaultyStore(store, 2, done=done, error=error)  # reading takes the first call
     book = AddressBook(faulty)
     with pytest.raises(error):
         book.reserve(draft("c1"), BARE)
@@ -410,7 +411,7 @@ def test_an_intent_whose_write_has_an_unknown_outcome_holds_nothing(
 def test_a_release_with_an_unknown_outcome_can_be_repeated(done: bool) -> None:
     store = MemoryStore()
     handle = AddressBook(store).reserve(draft("c1"), BARE).handle
-    faulty = FaultyStore(store, 5, done=done, error=Unavailable)
+    faulty = FaultyStore(store, 2, done=done, error=Unavailable)
     book = AddressBook(faulty)
     with pytest.raises(Unavailable):
         book.release(handle)
@@ -422,7 +423,7 @@ def test_a_release_with_an_unknown_outcome_can_be_repeated(done: bool) -> None:
 def test_asking_works_while_the_journal_does_not() -> None:
     store = MemoryStore()
     AddressBook(store).reserve(draft("c1"), BARE)
-    faulty = FaultyStore(store, 5, done=False, error=Unavailable)
+    faulty = FaultyStore(store, 2, done=False, error=Unavailable)
     book = AddressBook(faulty)
     for _ in range(2):
         with pytest.raises(Unavailable):
@@ -479,12 +480,12 @@ def test_a_record_that_does_not_parse_keeps_its_addresses_and_harms_nothing_else
 ) -> None:
     first = AddressBook(journal)
     good = first.reserve(draft("good"), BARE)
-    newer = first.reserve(draft("newer"), BARE).render() | {"fieldOfANewerVersion": 1}
-    key = f"{JOURNAL_ENDPOINTS}blue/newer/eth0"
+    torn = first.reserve(draft("torn"), BARE).render() | {"labels": 1}
+    key = f"{JOURNAL_ENDPOINTS}blue/torn/eth0"
     journal.commit(
         Transaction(
             [
-                Put(key, json.dumps(newer).encode()),
+                Put(key, json.dumps(torn).encode()),
                 Put(f"{JOURNAL_ENDPOINTS}blue/rubbish/eth0", b"\xff\x00"),
                 Put(f"{JOURNAL_FREED}blue/nonsense", b"x"),
             ]
@@ -496,11 +497,22 @@ def test_a_record_that_does_not_parse_keeps_its_addresses_and_harms_nothing_else
         f"key {key}",
         f"key {JOURNAL_ENDPOINTS}blue/rubbish/eth0",
     }
-    assert book.holder("blue", ip_address("10.244.0.1")) == "blue.newer.eth0"
+    assert book.holder("blue", ip_address("10.244.0.1")) == "blue.torn.eth0"
     assert texts(book.reserve(draft("next"), BARE)) == ["10.244.0.2"]
-    book.release("blue.newer.eth0")
+    book.release("blue.torn.eth0")
     assert book.holder("blue", ip_address("10.244.0.1")) is None
     assert journal.get(key) is None
+
+
+def test_a_container_that_a_newer_agent_attached_is_one_of_an_older_agent_too(
+    journal: Store,
+) -> None:
+    newer = AddressBook(journal).reserve(draft("newer"), BARE)
+    key = f"{JOURNAL_ENDPOINTS}blue/newer/eth0"
+    document = newer.render() | {"ofANewerVersion": 1}
+    journal.commit(Transaction([Put(key, json.dumps(document).encode())]))
+    book = AddressBook(journal)
+    assert (book.endpoints(), book.problems()) == ((newer,), ())
 
 
 def test_an_address_that_the_journal_holds_twice_stays_held_when_one_holder_goes(

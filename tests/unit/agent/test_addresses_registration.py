@@ -15,7 +15,7 @@ from netloom.model.network import Addressing, Network
 from netloom.model.pool import Pool
 from netloom.model.view import Cluster, HostFacts
 from netloom.reconcile import cluster as fold
-from netloom.reconcile.claims import list_claims
+from netloom.reconcile.claim_entries import list_claims
 from netloom.store.sqlite import SqliteStore
 
 

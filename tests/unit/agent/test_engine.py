@@ -6,7 +6,7 @@ Each wakes the next; nobody looks a second time by himself before many seconds h
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,16 +14,19 @@ import pytest
 from tests.unit.reconcile.model_kernel import ModelKernel
 from tests.unit.views import block, facts, network
 
+from netloom.agent import engine, upkeep
 from netloom.agent.engine import Engine
 from netloom.agent.upkeep import Upkeep
 from netloom.core.desired import Desired
+from netloom.lab.waiting import wait_until
 from netloom.model.errors import Unavailable
-from netloom.model.kernel import Link
+from netloom.model.kernel import KINDS, Link
 from netloom.model.view import Cluster, HostFacts, View
 from netloom.reconcile.loop import Actual, Turn
 
-#: Less than what upkeep and audit wait for by themselves.
-SOON_S = 5.0
+#: No test waits this long unless it fails; less than what upkeep and audit wait for by themselves.
+SOON_S = 60.0
+LONG_S = 3600.0
 BLOCK = block("10.244.7.0/24", "h1")
 PICTURE = Cluster(1, "s", networks={"blue": network()}, blocks={("blue", BLOCK.cidr): BLOCK})
 
@@ -44,6 +47,9 @@ class Silence:
 
 class Told:
     """A registration that notes with what it was called; ``away`` times the store is away."""
+
+    host_id, host_name = "h1", "one"
+    own_blocks = ()
 
     def __init__(self) -> None:
         self.applied: list[Desired | None] = []
@@ -67,7 +73,7 @@ class World:
 
     def __init__(self, make_view: Callable[..., View | None] = view_of) -> None:
         self.kernel = ModelKernel(Link("ens33", "device"))
-        self.engine = Engine(self.kernel, Silence(), make_view)
+        self.engine = Engine(self.kernel, Silence(), make_view, audit_s=LONG_S)
         self.told = Told()
         self.watcher = SimpleNamespace(cluster=PICTURE, connected=True, require_store=object)
         parts: Any = (
@@ -86,7 +92,9 @@ class World:
 
 
 @pytest.fixture
-def worlds() -> Iterator[Callable[..., World]]:
+def worlds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
+    monkeypatch.setattr(upkeep, "KEEP_ALIVE_S", LONG_S)
+    monkeypatch.setattr(engine, "AGAIN_S", SOON_S)
     made: list[World] = []
 
     def make(*arguments: Any) -> World:
@@ -151,7 +159,7 @@ def test_a_kernel_that_cannot_be_read_at_first_delays_the_registration_no_longer
     world.start()
     with pytest.raises(Unavailable):
         world.engine.wait(world.engine.wake(), 0.2)
-    assert world.engine.error is not None
+    wait_until(lambda: world.engine.error, deadline_s=SOON_S, what="a turn that failed")
     world.kernel.away = False
     assert world.told.done.wait(SOON_S)
 
@@ -199,5 +207,14 @@ def test_who_waits_for_a_turn_gets_none_of_before_when_it_fails_first(
     world.kernel.away = True
     with pytest.raises(Unavailable):
         world.engine.resync()
-    threading.Timer(0.2, setattr, (world.kernel, "away", False)).start()
+    failed: list[None] = []
+
+    def prepare() -> Iterable[str]:
+        """Let the first turn from now on fail, and no other."""
+        world.kernel.away = not failed
+        failed.append(None)
+        return KINDS
+
+    world.engine.prepare = prepare
     assert world.engine.wait(world.engine.wake(), SOON_S) is not before
+    assert len(failed) > 1

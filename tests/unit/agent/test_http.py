@@ -36,7 +36,7 @@ from netloom.model.errors import (
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=60)
         self.path = path
 
     def connect(self) -> None:
@@ -84,7 +84,7 @@ def call(
 def raw(path: Path, data: bytes) -> bytes:
     """Send ``data``, end the sending side, return all that comes back."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(20)
+        sock.settimeout(60)
         sock.connect(str(path))
         sock.sendall(data)
         sock.shutdown(socket.SHUT_WR)
@@ -135,7 +135,7 @@ def test_sixty_four_callers_at_once_are_all_in_their_handlers_together(run_dir: 
     barrier = threading.Barrier(64)
 
     def wait(request: Request) -> Response:
-        barrier.wait(timeout=30)
+        barrier.wait(timeout=60)
         return Response(data={})
 
     with (
@@ -265,7 +265,7 @@ def test_another_user_is_refused_before_anything_is_done(run_dir: Path) -> None:
             extra_groups=[],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=True,
         )
     assert done.stdout.startswith("HTTP/1.1 403 ")
@@ -310,7 +310,7 @@ def test_the_socket_of_a_killed_server_is_taken_over(run_dir: Path) -> None:
         with pytest.raises(Conflict):
             serve(path, {})
         first.send_signal(signal.SIGKILL)
-        first.wait(timeout=10)
+        first.wait(timeout=60)
     assert path.is_socket()
     with serve(path, {("GET", "/echo"): echo}) as second:
         assert call(second.address, "GET", "/echo")[0] == 200
@@ -338,7 +338,7 @@ def test_stop_lets_a_running_call_end_and_takes_the_socket_away(run_dir: Path) -
 
     def slow(request: Request) -> Response:
         inside.set()
-        assert go_on.wait(timeout=20)
+        assert go_on.wait(timeout=60)
         return Response(data={"done": True})
 
     running = serve(run_dir / "a.sock", {("GET", "/slow"): slow})
@@ -347,11 +347,11 @@ def test_stop_lets_a_running_call_end_and_takes_the_socket_away(run_dir: Path) -
     idle.connect()
     with ThreadPoolExecutor(2) as pool:
         answer = pool.submit(call, running.address, "GET", "/slow")
-        assert inside.wait(timeout=20)
-        stopped = pool.submit(running.stop, 20)
+        assert inside.wait(timeout=60)
+        stopped = pool.submit(running.stop, 60)
         go_on.set()
-        assert answer.result(timeout=20) == (200, {"done": True})
-        stopped.result(timeout=20)
+        assert answer.result(timeout=60) == (200, {"done": True})
+        stopped.result(timeout=60)
     assert not (run_dir / "a.sock").exists()
     assert idle.sock.recv(1) == b""
     idle.close()
@@ -378,7 +378,7 @@ def test_the_public_listener_serves_public_paths_only(run_dir: Path) -> None:
     routes = {("GET", "/healthz"): echo, ("GET", "/v1/status"): echo, ("POST", "/metrics"): echo}
     with serve_public("127.0.0.1:0", routes) as running:
         host, port = running.address
-        connection = http.client.HTTPConnection(host, port, timeout=20)
+        connection = http.client.HTTPConnection(host, port, timeout=60)
         found = {}
         for method, path in routes:
             connection.request(method, path, headers={"Content-Length": "0"})

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from netloom.agent.logs import configure
-from netloom.model.errors import InvalidConfig
+from netloom.model.errors import InvalidConfig, Unavailable
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,27 @@ def test_json_logs_are_one_object_a_line_with_facts_and_trace() -> None:
     assert first["kind"] == "route"
     assert first["message"].startswith("repaired 3\n")
     assert first["time"].endswith("Z")
-    assert "ValueError: why" in second["trace"]
+    assert "test_http_logs.py" in second["trace"]
+    assert second["trace"].endswith("builtins.ValueError")
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_a_trace_holds_no_exceptions_words_but_ours(format: str) -> None:
+    """Those of others may hold all that was written, a password among it."""
+    stream = io.StringIO()
+    configure(format, "info", stream)
+    try:
+        try:
+            "password \u4e2d".encode("ascii")
+        except UnicodeEncodeError as error:
+            raise Unavailable("the store is away") from error
+    except Unavailable:
+        logging.getLogger("netloom.agent").exception("failed")
+    text = stream.getvalue()
+    assert "UnicodeEncodeError" in text
+    assert "Unavailable: the store is away" in text
+    assert text.count("most recent call last") == 2
+    assert "can't encode" not in text
 
 
 def test_text_logs_have_one_record_per_unindented_line_whatever_a_message_holds() -> None:

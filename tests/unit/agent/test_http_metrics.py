@@ -55,6 +55,12 @@ def test_a_scrape_tells_every_number_of_the_status() -> None:
     }
 
 
+def test_what_was_put_right_is_told_and_needs_nobody() -> None:
+    over = replace(WELL, problems=(Problem("note", "host h1", "its lease is granted anew"),))
+    assert over.render()["problems"]
+    assert lines(over) >= {"netloom_well 1.0", 'netloom_problems{severity="warning"} 0.0'}
+
+
 def test_a_store_that_is_away_shows_in_a_scrape() -> None:
     away = replace(
         WELL,

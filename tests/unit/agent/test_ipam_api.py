@@ -47,8 +47,16 @@ class Agent:
         self.cluster: Cluster | None = CLUSTER
         self.while_looking: Callable[[], object] = lambda: None
         self.away = False
+        self.mirror = Mirror(self.book, "h1")
+        self.copied: Callable[[], object] = lambda: None
         audit = Audit(
-            "h1", self.book, lambda: self.cluster, self._require, self._look, lambda: self.time
+            "h1",
+            self.book,
+            lambda: self.cluster,
+            self._require,
+            self._look,
+            lambda: self.time,
+            lambda: self.copied() and None,
         )
         self.routes = routes(self.book, audit, lambda each: self.book.release(each.handle))
 
@@ -73,6 +81,10 @@ class Agent:
         endpoint = self.book.reserve(draft, Supply(NETWORK, "h1", (BLOCK,)))
         self.live[endpoint.handle] = Live(endpoint.handle, "blue", "x", endpoint.addresses)
         return self.book.confirm(endpoint.handle) if confirmed else endpoint
+
+    def detach(self, endpoint: Endpoint) -> None:
+        del self.live[endpoint.handle]
+        self.book.release(endpoint.handle)
 
     def audit(self) -> dict[str, Any]:
         data: dict[str, Any] = self.routes[("GET", "/v1/ipam/audit")](Request("GET", "/")).data
@@ -137,6 +149,23 @@ def test_a_container_that_comes_while_we_look_is_neither_leak_nor_stranger(agent
 def test_a_container_that_goes_while_we_look_is_neither_leak_nor_stranger(agent: Agent) -> None:
     one = agent.attach("one")
     agent.while_looking = lambda: agent.book.release(one.handle)
+    assert agent.kinds() == []
+
+
+def test_a_container_that_goes_while_we_look_is_not_missed_in_the_mirror(agent: Agent) -> None:
+    """The store shows it, the journal not any more: the next copy puts that right."""
+    one = agent.attach("one")
+    agent.mirror.sync_once(agent.store)
+    agent.while_looking = lambda: agent.book.release(one.handle)
+    assert agent.kinds() == []
+
+
+def test_what_the_agent_is_about_to_copy_is_waited_for(agent: Agent) -> None:
+    """Who has just freed an address and checks at once is told that all is well."""
+    one = agent.attach("one")
+    agent.mirror.sync_once(agent.store)
+    agent.detach(one)
+    agent.copied = lambda: agent.mirror.sync_once(agent.store)
     assert agent.kinds() == []
 
 

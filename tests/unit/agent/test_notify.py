@@ -23,7 +23,7 @@ def manager(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, str
     ):
         name = f"{folder}/notify" if request.param == "path" else f"@{folder}/notify"
         end.bind(name.replace("@", "\0"))
-        end.settimeout(5)
+        end.settimeout(60)
         yield end, name
 
 

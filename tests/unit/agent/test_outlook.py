@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from tests.unit.views import block, endpoint, network
+from tests.unit.views import block, endpoint, ip, network
 
 from netloom.agent.outlook import Outlook
+from netloom.model.host import Host
 from netloom.model.kernel import Link
 from netloom.model.view import Cluster, HostFacts
 
@@ -15,18 +16,20 @@ BLOCK = block("10.244.7.0/26", "h1")
 ENDPOINT = endpoint("c1", "10.244.7.2")
 BEFORE = Cluster(networks={"blue": network()})
 LINKS = {"link": {"link vethc1": Link("vethc1", "veth")}}
+LENT = SimpleNamespace(all=lambda: {("blue", ip("10.244.7.9")): "h2"})
 AFTER = Cluster(networks=BEFORE.networks, blocks={(BLOCK.network, BLOCK.cidr): BLOCK})
 
 
 def outlook(**sources: Any) -> Outlook:
-    book = SimpleNamespace(begun=True, endpoints=lambda: (ENDPOINT,))
+    book = SimpleNamespace(begun=True, endpoints=lambda: (ENDPOINT,), lent=LENT)
     parts = {"watcher": SimpleNamespace(cluster=BEFORE), "book": book, "mirror": None, **sources}
-    return Outlook("h1", parts["watcher"], parts["book"], parts["mirror"])
+    own = Host("h1", "worker-1")
+    return Outlook(own, parts["watcher"], parts["book"], parts["mirror"])
 
 
 def test_a_container_is_never_in_view_without_the_block_that_was_claimed_for_it() -> None:
     """An attach claims a block and writes its endpoint while the view is being put together."""
-    book = SimpleNamespace(begun=True)
+    book = SimpleNamespace(begun=True, lent=LENT)
     made = outlook(book=book)
 
     def attached_meanwhile() -> tuple[Any, ...]:
@@ -38,6 +41,8 @@ def test_a_container_is_never_in_view_without_the_block_that_was_claimed_for_it(
     assert view is not None
     assert view.endpoints == (ENDPOINT,)
     assert view.own_blocks("blue") == (BLOCK,)
+    assert view.lent == {("blue", ip("10.244.7.9"))}
+    assert view.host.name == "worker-1"  # its record is not in the picture yet
 
 
 def test_the_first_half_of_a_claim_in_the_picture_does_not_hide_the_second() -> None:

@@ -48,3 +48,6 @@ def test_own_blocks_and_twins_are_those_of_the_last_picture(
             for each in cluster.hosts.values()
             if each.id != "h1" and addresses & {each.underlay4, each.underlay6}
         )
+        assert sorted(each.id for each in part.namesakes) == sorted(
+            each.id for each in cluster.hosts.values() if each.id != "h1" and each.name == me.name
+        )

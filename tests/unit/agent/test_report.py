@@ -67,3 +67,19 @@ def test_a_backend_with_long_options_is_called_by_its_type() -> None:
     found = desired(view([moving], own=facts("192.168.31.62/24")))
     (status,) = network_statuses(found, ())
     assert status.retiring == ("per-pool",)
+
+
+def test_what_is_lent_is_in_use() -> None:
+    found = desired(view([RED], PEERS, BLOCKS, own=facts("192.168.31.62/24")))
+    (status,) = network_statuses(found, (), {("red", ip("10.99.1.9")), ("blue", ip("10.99.1.8"))})
+    assert [(each["used"], each["lent"]) for each in status.blocks] == [(1, 1)]
+
+
+def test_a_peer_whose_way_the_kernel_does_not_have_is_not_well() -> None:
+    """Its tunnel is refused, say: a state of "ok" beside that error would be a lie."""
+    seen = view([BLUE], PEERS, BLOCKS[:2], own=facts("192.168.31.62/24"))
+    wanted = desired(seen)
+    (peer,) = peer_statuses(seen.cluster, wanted, "h1", {"route 10.244.2.0/24"})
+    assert peer.problem == "not in the kernel"
+    (peer,) = peer_statuses(seen.cluster, wanted, "h1", {"route 10.244.9.0/24"})
+    assert peer.problem == ""

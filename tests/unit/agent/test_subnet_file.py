@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tests.unit.views import block, host, network, view
@@ -67,6 +68,33 @@ def test_of_several_blocks_the_one_that_is_not_drained_is_told_with_its_pool(tmp
     assert path.read_text().startswith(
         "FLANNEL_NETWORK=10.245.0.0/16\nFLANNEL_SUBNET=10.245.3.1/24\n"
     )
+
+
+def test_a_block_that_the_host_is_to_leave_or_that_lies_in_no_pool_is_not_told(tmp_path: Path):
+    path = tmp_path / "subnet.env"
+    pools = [{"cidr": "10.244.0.0/16", "nodeSelector": "rack == '1'"}, {"cidr": "10.245.0.0/16"}]
+    racks = network("blue", *pools)  # type: ignore[arg-type]
+    held = desired_of(
+        block("10.2.0.0/24", "h1"), OWN, block("10.245.3.0/24", "h1"), networks=(racks,)
+    )
+    writer = SubnetFile(path, "blue")
+    for labels, subnet in (
+        ({"rack": "1"}, "10.244.1.1/24"),
+        ({"rack": "2"}, "10.245.3.1/24"),
+        (None, "10.244.1.1/24"),
+    ):
+        writer.update(held, labels)
+        assert f"FLANNEL_SUBNET={subnet}\n" in path.read_text()
+
+
+def test_an_address_that_is_borrowed_is_no_subnet(tmp_path: Path):
+    path = tmp_path / "subnet.env"
+    loan = replace(block("10.244.0.7/32", "h1"), lender="h2")
+    writer = SubnetFile(path, "blue")
+    writer.update(desired_of(loan))
+    assert not path.exists()
+    writer.update(desired_of(loan, OWN))
+    assert "FLANNEL_SUBNET=10.244.1.1/24\n" in path.read_text()
 
 
 def test_without_a_network_of_the_name_the_only_one_that_deals_a_block_per_host_is_meant(

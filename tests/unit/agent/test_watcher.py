@@ -24,7 +24,7 @@ VALUE = (
     b'"BackendData":{"VNI":1,"VtepMAC":"c6:d2:32:6f:8f:44"}}'
 )
 OTHER = VALUE.replace(b"vxlan", b"host-gw")
-SOON_S = 2 * SAVE_AFTER_S
+SOON_S = 12 * SAVE_AFTER_S
 
 
 class Place:
@@ -74,6 +74,14 @@ def flannels(tmp_path: Path) -> Iterator[Place]:
     place = Place(tmp_path, flannels=True)
     place.put(f"{ROOT}/config", b'{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}')
     place.put(LEASE, VALUE)
+    yield place
+    place.end()
+    place.raw.close()
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path, flannels=False)
     yield place
     place.end()
     place.raw.close()
@@ -136,3 +144,20 @@ def test_a_record_of_ours_that_turned_unreadable_keeps_its_last_good_form_over_r
     finally:
         place.end()
         place.raw.close()
+
+
+def test_what_changes_without_a_rest_is_kept_too(
+    ours: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that is killed in a busy cluster begins with a picture of a few seconds ago."""
+    monkeypatch.setattr("netloom.agent.watcher.SAVE_AFTER_S", 0.5)
+    ours.begin()
+    kept = ours.folder / "cluster.json"
+    wait_until(kept.exists, deadline_s=SOON_S, what="the first picture")
+    before = ours.raw.list("").revision
+
+    def later_one() -> bool:
+        ours.put(f"{keys.HOSTS}busy", b'{"id": "busy", "name": "busy"}')
+        return bool(json.loads(kept.read_bytes())["revision"] > before)
+
+    wait_until(later_one, deadline_s=SOON_S, what="a later picture", pause_s=0.1)

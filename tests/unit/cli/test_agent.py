@@ -25,7 +25,7 @@ def test_a_datastore_that_can_never_be_opened_ends_the_agent_with_3(
     argv = [sys.executable, "-m", "netloom", "agent", *places, "--datastore", url]
     # a namespace of its own: an agent that wrongly starts finds no kernel of the machine's to keep
     said = subprocess.run(
-        ["unshare", "--net", *argv], capture_output=True, text=True, timeout=20, check=False
+        ["unshare", "--net", *argv], capture_output=True, text=True, timeout=100, check=False
     )
     assert said.returncode == 3, said.stderr
     assert words in said.stderr

@@ -15,6 +15,12 @@ def test_each_familys_method_is_taken() -> None:
     assert settings.origins["interface"] == "IP_AUTODETECTION_METHOD and IP6_AUTODETECTION_METHOD"
 
 
+def test_a_method_for_ipv6_alone_leaves_ipv4_to_be_found_as_calicos_users_expect() -> None:
+    settings = load_settings({}, {"IP6_AUTODETECTION_METHOD": "cidr=fd00::/8;interface=ens3.*"})
+    assert settings.interface == "4:first-found;6:cidr=fd00::/8;6:interface=ens3.*"
+    assert load_settings({}, {"IP6_AUTODETECTION_METHOD": "none"}).interface == "6:none"
+
+
 def test_our_own_setting_wins() -> None:
     env = {"IP_AUTODETECTION_METHOD": "first-found", "NETLOOM_INTERFACE": "ens32"}
     assert load_settings({}, env).interface == "ens32"

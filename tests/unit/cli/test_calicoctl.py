@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from netloom.cli import calicoctl, calicoctl_config
+from netloom.cli import calicoctl, calicoctl_config, main
 from netloom.model.datastore import Store
-from netloom.model.errors import InvalidConfig
+from netloom.model.errors import InvalidConfig, NotPermitted
 
 V1 = """\
 apiVersion: v1
@@ -209,4 +209,79 @@ def test_a_reader_who_has_seen_enough_is_no_bug(url: str, tmp_path: Path) -> Non
     assert process.stdout.readline().startswith("apiVersion")
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 141
+    assert process.wait(timeout=100) == 141
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["get", "--help"],
+        ["get"],
+        ["get", "bgppeer", "nobody"],
+        ["get", "--nonsense"],
+        ["label", "--help"],
+        ["delete"],
+        ["node", "--help"],
+        ["node", "status", "--help"],
+    ],
+)
+def test_it_speaks_of_itself_by_its_own_name(
+    store: Store, capsys: pytest.CaptureFixture[str], args: list[str]
+) -> None:
+    calicoctl.run(args, {})
+    said = "".join(capsys.readouterr())
+    assert "calicoctl" in said
+    assert not [line for line in said.splitlines() if "netloom " in line]
+
+
+def test_what_only_netloom_has_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["get", "--help"]) == 0  # and what calicoctl is told stays with it
+    assert "netloom get bgppeers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["node", "run", "--node-image=quay.io/calico/node:v2.6.12", "--name=a"],
+        ["node", "run", "--felix-config", "/etc/calico/felix.cfg", "--name=a"],
+        ["node", "run", "--disable-docker-networking", "--name=a"],
+        ["get", "nodes", "--context=prod"],
+        ["version", "--poll=1s"],
+    ],
+)
+def test_options_that_mean_nothing_here_are_taken_and_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], args: list[str]
+) -> None:
+    monkeypatch.setattr(calicoctl_config, "DEFAULT_FILE", Path("/nowhere/calicoctl.cfg"))
+    seen: list[list[str]] = []
+    assert calicoctl.run(args, {}, lambda rest: seen.append(rest) or 0) == 0
+    unused = next(arg.partition("=")[0] for arg in args[1:] if arg.startswith("--"))
+    assert capsys.readouterr().err == f"note: {unused} has no effect here\n"
+    assert [arg for arg in seen[0] if arg.startswith("--")] in (["--name=a"], [])
+
+
+def test_an_option_of_another_command_is_not_swallowed() -> None:
+    seen: list[list[str]] = []
+    args = ["get", "nodes", "--node-image=x"]
+    assert calicoctl.run(args, {}, lambda rest: seen.append(rest) or 0) == 0
+    assert seen == [args]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else for a moment")
+@pytest.mark.parametrize("closed", ["folder", "file"])
+def test_a_configuration_that_may_not_be_read_is_no_bug(
+    file: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    file.parent.chmod(0o755)
+    folder = file.parent / "calico"
+    folder.mkdir(mode=0o700 if closed == "folder" else 0o755)
+    (folder / file.name).write_text(V3)
+    (folder / file.name).chmod(0o600)
+    monkeypatch.setattr(calicoctl_config, "DEFAULT_FILE", folder / file.name)
+    for path in (None, str(folder / file.name)):
+        os.seteuid(65534)
+        try:
+            with pytest.raises(NotPermitted, match="may not be read"):
+                calicoctl_config.find(path, {})
+        finally:
+            os.seteuid(0)

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from netloom.cli import calicoctl
+from netloom.cli.cluster import MAX_OPERATIONS, opened
 from netloom.cli.main import explain
+from netloom.cli.settings import load_settings
+from netloom.core.resources.table import KINDS
+from netloom.model.datastore import Delete, Store, Transaction
 from netloom.model.errors import NetloomError
 
 Calicoctl = Callable[..., tuple[int, str, str]]
@@ -122,8 +126,8 @@ def test_configuring_changes_the_ipam_configuration(command: Calicoctl) -> None:
     code, _, err = command("configure", "--strictaffinity=false")
     assert (code, "goes with strictAffinity: true alone" in err) == (3, True)
     assert command("configure", "--max-blocks-per-host=0")[0] == 0
-    code, _, err = command("configure", "--strictaffinity=false")
-    assert (code, "no host ever borrows" in err) == (0, True)
+    assert command("configure", "--strictaffinity=false")[0] == 0
+    assert "| StrictAffinity     | false |" in command("show", "--show-configuration")[1]
     assert command("configure")[0] == 2
     assert command("configure", "--strictaffinity=perhaps")[0] == 2
 
@@ -140,7 +144,12 @@ def test_a_check_without_an_agent_says_what_it_could_not_judge(
     assert "Not judged: leaks: no agent answers" in out
     assert out.splitlines()[-1] == "Check complete; found 0 problems."
     assert json.loads(report.read_text())["findings"] == []
-    assert command("release", f"--from-report={report}")[0] == 6
+    said = command("release", f"--from-report={report}")
+    assert said[:2] == (0, "Released 0 IPs of 0 allocations.\n")
+    assert "no agent was there to judge leaks" in said[2]
+    leak = {"kind": "leak", "handle": "blue.web.eth0", "subject": "10.244.1.2", "host": "id1"}
+    report.write_text(json.dumps({"host": "id1", "endpoints": 1, "findings": [leak]}))
+    assert command("release", f"--from-report={report}")[0] == 6, "an agent alone releases leaks"
     assert command("check", "-o", str(tmp_path / "no" / "folder"))[0] == 5
 
 
@@ -153,3 +162,81 @@ def test_releasing_what_nobody_holds_is_no_error(command: Calicoctl) -> None:
     assert command("release")[0] == 2
     code, _, err = command("split", "4", "--cidr=10.244.0.0/16")
     assert (code, "create another IPPool" in err) == (3, True)
+
+
+def orphans(put: Put) -> None:
+    """Blocks of a pool that was removed, of a network that was, and of one that is unreadable."""
+    for network, cidr in (
+        ("blue", "10.99.1.0/26"),
+        ("blue", "10.99.2.0/26"),
+        ("red", "10.244.7.0/26"),
+        ("grey", "10.98.0.0/26"),
+    ):
+        block = {"network": network, "cidr": cidr, "host": "id1", "state": "confirmed"}
+        put(f"/netloom/v1/cluster/blocks/{network}/{cidr.replace('/', '-')}", block)
+    put("/netloom/v1/cluster/networks/grey", b"{")
+    used = {**ENDPOINT, "container": "old", "addresses": ["10.99.2.2"]}
+    put("/netloom/v1/endpoints/id1/blue/old/eth0", used)
+
+
+def test_orphan_blocks_go_from_check_into_a_report_and_from_there_to_release(
+    command: Calicoctl, put: Put, store: Store, tmp_path: Path
+) -> None:
+    """Those that are in use stay; no agent is needed, since nobody deals from them."""
+    orphans(put)
+    report = tmp_path / "report.json"
+    out = command("check", "-o", str(report))[1]
+    for text in (
+        "orphan-block: block 10.99.1.0/26 of network blue lies in no pool of it any more",
+        "orphan-block: block 10.244.7.0/26 of network red belongs to a network that does not exist",
+    ):
+        assert text in out
+    assert "10.98.0.0/26 of" not in out, "its network is there, and not to be read"
+    put("/netloom/v1/alive/id1", b"{}")
+    code, out, err = command("release", f"--from-report={report}")
+    assert (code, out) == (4, "Released 0 IPs of 0 allocations.\nReleased 2 blocks.\n")
+    assert "1 not released: block 10.99.2.0/26 is in use by blue.old.eth0" in err
+    store.commit(Transaction([Delete("/netloom/v1/endpoints/id1/blue/old/eth0")]))
+    assert command("release", f"--from-report={report}")[:2] == (
+        0,
+        "Released 0 IPs of 0 allocations.\nReleased 1 blocks.\n",
+    )
+    left = [
+        entry.key.rpartition("/")[2] for entry in store.list("/netloom/v1/cluster/blocks/").entries
+    ]
+    assert left == ["10.244.1.0-26", "10.244.2.0-26", "10.98.0.0-26"]
+
+
+def test_what_a_killed_deletion_of_a_pool_left_is_found_and_released(
+    command: Calicoctl, put: Put, store: Store, tmp_path: Path
+) -> None:
+    """More blocks than a store takes at once: the pool goes with the first of them."""
+    pools = [{"cidr": "10.244.0.0/16", "blockSize": 26}, {"cidr": "10.99.0.0/16", "blockSize": 26}]
+    put("/netloom/v1/cluster/networks/blue", {"name": "blue", "pools": pools})
+    for n in range(130):
+        block = {"network": "blue", "cidr": f"10.99.{n}.0/26", "host": "id2", "state": "confirmed"}
+        put(f"/netloom/v1/cluster/blocks/blue/10.99.{n}.0-26", block)
+    with opened(load_settings({})) as cluster:
+        kind = KINDS["IPPool"]
+        pool = kind.find(cluster.picture(), "", "blue-ipv4-ippool-2")
+        assert pool is not None
+        operations = tuple(kind.keeping.removed(cluster.picture(), pool))
+        cluster.commit(operations[:MAX_OPERATIONS], [])
+    report = tmp_path / "report.json"
+    left = len(operations) - MAX_OPERATIONS
+    assert f"Check complete; found {left} problems." in command("check", "-o", str(report))[1]
+    assert f"Released {left} blocks." in command("release", f"--from-report={report}")[1]
+    assert "Check complete; found 0 problems." in command("check")[1]
+    assert len(store.list("/netloom/v1/cluster/blocks/").entries) == 2
+
+
+def test_a_block_whose_pool_came_back_since_the_report_is_kept(
+    command: Calicoctl, put: Put, store: Store, tmp_path: Path
+) -> None:
+    orphans(put)
+    report = tmp_path / "report.json"
+    command("check", "-o", str(report))
+    pools = [{"cidr": cidr, "blockSize": 26} for cidr in ("10.244.0.0/16", "10.99.0.0/16")]
+    put("/netloom/v1/cluster/networks/blue", {"name": "blue", "pools": pools})
+    assert "Released 1 blocks." in command("release", f"--from-report={report}")[1]
+    assert store.get("/netloom/v1/cluster/blocks/blue/10.99.1.0-26")

@@ -6,6 +6,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_an_agent_that_dies_or_is_none_is_told_apart(
         thread = threading.Thread(target=once)
         thread.start()
         with pytest.raises(error):
-            Client(run_dir / "a.sock", timeout_s=20).get("/x")
+            Client(run_dir / "a.sock", timeout_s=60).get("/x")
         thread.join()
 
 
@@ -94,3 +95,26 @@ def test_an_agent_that_is_wedged_is_unavailable_after_the_time_limit(run_dir: Pa
         listener.listen()
         with pytest.raises(Unavailable, match=r"did not answer within 0.2 s"):
             Client(run_dir / "a.sock", timeout_s=0.2).get("/x")
+
+
+def test_who_listens_is_known_whether_or_not_he_answers(run_dir: Path) -> None:
+    client = Client(run_dir / "a.sock", timeout_s=20)
+    assert not client.listened(), "no socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(run_dir / "a.sock"))
+        assert not client.listened(), "one that nobody listens on"
+        listener.listen()
+        assert client.listened()
+    assert not client.listened(), "one whose listener is gone"
+
+
+def test_who_has_no_room_for_another_call_listens(run_dir: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as waiting:
+        listener.bind(str(run_dir / "a.sock"))
+        listener.listen(0)
+        for _ in range(2):
+            one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            one.setblocking(False)
+            with suppress(BlockingIOError):
+                one.connect(str(run_dir / "a.sock"))
+        assert Client(run_dir / "a.sock", timeout_s=0.1).listened()

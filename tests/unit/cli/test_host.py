@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -104,3 +108,29 @@ def test_a_forget_cut_off_halfway_is_completed_by_repeating_it(
 def test_force_forgets_a_live_host(cluster: Store, netloom: Callable) -> None:
     assert netloom("host", "forget", "h1", "--force").code == 0
     assert cluster.get(keys.host_key("1a")) is None
+
+
+def test_a_host_shows_what_its_kernel_can_make_and_how_to_get_the_rest(
+    put: Callable, netloom: Callable
+) -> None:
+    one = Host("1a", "h1", devices={"vxlan": True, "ipip": False})
+    put(keys.host_key("1a"), one.render())
+    assert netloom("host", "show", "h1", "-o", "json").data["devices"] == dict(one.devices)
+    shown = netloom("host", "show", "h1").out
+    assert "vxlan" in shown
+    assert "no ipip: load the module with `modprobe ipip`" in shown
+    assert "CONFIG_NET_IPIP" in shown
+
+
+def test_a_letter_that_the_locale_has_not_is_written_out(put: Callable[[str, Any], int]) -> None:
+    """It ended in a traceback of Python's."""
+    put(keys.host_key("h1"), {"id": "h1", "name": "n\u00f6"})
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "netloom", "host", "list"],
+        env={**os.environ, **locale},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "n\\xf6" in done.stdout) == (0, True), done.stdout + done.stderr

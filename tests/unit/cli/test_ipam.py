@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netloom.model import keys
-from netloom.model.datastore import Put, Store, Transaction
+from netloom.model.datastore import Delete, Put, Store, Transaction
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block, Host, Reservation
 from netloom.model.network import Network
@@ -72,6 +72,19 @@ def test_blocks_are_shown_with_their_hosts(cluster: Store, netloom: Callable) ->
     ]
     assert "Block 10.244.1.0/24 256 3 (1%) 240 (94%) 13 (5%) blue h1" in lines
     assert "Block 10.244.2.0/24 256 1 (0%) 255 (100%) 0 blue h2" in lines
+
+
+def test_a_host_with_more_blocks_than_it_may_have_by_now_is_told(
+    cluster: Store, netloom: Callable, put: Callable
+) -> None:
+    assert "note:" not in netloom("ipam", "show").out
+    assert "beyondLimit" not in netloom("ipam", "show", "-o", "json").data[0]
+    block = Block("blue", ip_network("10.244.7.0/24"), "id2", True)
+    put(keys.block_key("blue", block.cidr), block.render())
+    text = "note: host h2 holds 2 blocks of pool 10.244.0.0/16, addressing mode host-block lets it"
+    assert text in netloom("ipam", "show").out
+    pool = netloom("ipam", "show", "-o", "json").data[0]
+    assert pool["beyondLimit"] == [{"host": "id2", "blocks": 2, "limit": 1}]
 
 
 def test_counts_as_json_add_up(cluster: Store, netloom: Callable) -> None:
@@ -230,3 +243,40 @@ def test_a_lifted_reservation_is_gone_and_lifting_again_is_well(
     assert cluster.get(keys.reservation_key("blue", ip_network("10.244.1.0/28"))) is None
     again = netloom("ipam", "unreserve", "blue", "10.244.1.0/28")
     assert (again.code, "was not reserved; reserved: none" in again.out) == (0, True)
+
+
+def test_orphan_blocks_can_be_released_while_their_hosts_agent_runs_if_they_are_empty(
+    cluster: Store, netloom: Callable, put: Callable, tmp_path: Path
+) -> None:
+    lease = cluster.grant(60)
+    cluster.commit(Transaction([Put(keys.alive_key("id2"), b"{}", lease)]))
+    for network, cidr in (("red", "10.244.2.0/24"), ("blue", "10.99.0.0/24")):
+        block = Block(network, ip_network(cidr), "id2", True)
+        put(keys.block_key(network, block.cidr), block.render())
+    held = endpoint("id2", "old", "10.99.0.2")
+    put(keys.endpoint_key("id2", "blue", "old", "eth0"), held.render())
+    two = netloom("ipam", "release", "--block", "10.244.2.0/24", "--yes")
+    assert (two.code, "networks blue, red have a block 10.244.2.0/24" in two.err) == (3, True)
+    one = netloom("ipam", "release", "--block", "10.244.2.0/24", "--network", "red", "--yes")
+    assert one.code == 0, one.err
+    used = netloom("ipam", "release", "--block", "10.99.0.0/24", "--yes")
+    assert (used.code, "in use by blue.old.eth0" in used.err) == (4, True)
+    report = tmp_path / "report.json"
+    report.write_text(netloom("ipam", "check", "-o", "json").out)
+    assert netloom("ipam", "release", "--from-report", str(report)).code == 2, "it wants --yes"
+    said = netloom("ipam", "release", "--from-report", str(report), "--yes")
+    assert (said.code, "1 not released: block 10.99.0.0/24" in said.err) == (4, True)
+    cluster.commit(Transaction([Delete(keys.endpoint_key("id2", "blue", "old", "eth0"))]))
+    said = netloom("ipam", "release", "--from-report", str(report), "--yes")
+    assert (said.code, "block 10.99.0.0/24 of blue is free" in said.out) == (0, True)
+
+
+def test_a_block_of_a_network_that_cannot_be_read_is_released_by_force_alone(
+    cluster: Store, netloom: Callable, put: Callable
+) -> None:
+    """Its host's agent deals from it by the last good definition."""
+    lease = cluster.grant(60)
+    cluster.commit(Transaction([Put(keys.alive_key("id2"), b"{}", lease)]))
+    put(keys.network_key("blue"), b"{")
+    said = netloom("ipam", "release", "--block", "fd00:0:0:2::/64", "--yes")
+    assert (said.code, "the agent of host id2 runs" in said.err) == (4, True)

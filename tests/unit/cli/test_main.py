@@ -25,7 +25,7 @@ from netloom.model.errors import (
 
 def netloom(*args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "netloom", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         [sys.executable, "-m", "netloom", "--help"], stdout=write, stderr=subprocess.PIPE, text=True
     ) as process:
         os.close(write)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=100)
     assert (process.returncode, err) == (128 + signal.SIGPIPE, "")
 
 

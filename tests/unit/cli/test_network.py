@@ -13,10 +13,11 @@ import yaml
 
 from netloom.model import keys
 from netloom.model.addr import parse_address, parse_network
-from netloom.model.datastore import Store
+from netloom.model.datastore import Put, Store, Transaction
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block, Host
 from netloom.model.network import Network
+from netloom.model.resource import Resource
 
 
 def stored(store: Store, name: str) -> Network:
@@ -289,6 +290,18 @@ def test_delete_is_refused_while_containers_are_attached_and_leaves_nothing_when
     assert [entry.key for entry in store.list(keys.ROOT).entries] == [keys.NETWORKS_GUARD]
 
 
+def test_a_deletion_that_was_interrupted_is_done_to_its_end_when_it_is_repeated(
+    netloom: Callable, put: Callable, store: Store
+) -> None:
+    """The definition goes first: else hosts claim anew what was just deleted."""
+    held = Block("blue", parse_network("10.244.1.0/24", "c"), "1a", True)
+    put(keys.block_key("blue", held.cidr), held.render())
+    assert netloom("network", "delete", "red").code == 3
+    assert netloom("network", "delete", "blue").code == 0
+    assert [entry.key for entry in store.list(keys.ROOT).entries] == [keys.NETWORKS_GUARD]
+    assert netloom("network", "delete", "blue").code == 3
+
+
 def test_of_many_that_create_overlapping_networks_at_once_exactly_one_wins(
     netloom: Callable, url: str
 ) -> None:
@@ -300,7 +313,7 @@ def test_of_many_that_create_overlapping_networks_at_once_exactly_one_wins(
     ]
     codes = []
     for racer in racers:
-        racer.communicate(timeout=60)
+        racer.communicate(timeout=100)
         codes.append(racer.returncode)
     assert sorted(codes)[0] == 0
     assert set(sorted(codes)[1:]) <= {3, 4}
@@ -375,3 +388,61 @@ def test_a_deletion_is_told_as_json(netloom: Callable, store: Store) -> None:
     done = netloom("network", "delete", "blue", "-o", "json").data
     assert done == {"network": "blue", "revision": revision + 1, "dryRun": False}
     assert store.get(keys.network_key("blue")) is None
+
+
+@pytest.mark.parametrize(
+    ("addressing", "configured", "line"),
+    [
+        ("on-demand", 0, "on-demand, at most 20 per host and pool"),
+        (
+            "on-demand",
+            4,
+            "on-demand, at most 4 per host and pool by IPAMConfiguration default, not 20",
+        ),
+        ("on-demand", 30, "on-demand, at most 20 per host and pool"),
+        ("host-block", 4, "host-block, 1 per host and pool"),
+    ],
+)
+def test_the_limit_of_blocks_that_holds_is_shown_with_where_it_comes_from(
+    netloom: Callable, store: Store, addressing: str, configured: int, line: str
+) -> None:
+    netloom(
+        "network", "create", "blue", "--pool", "10.1.0.0/16", "--set", f"addressing={addressing}"
+    )
+    spec = {"strictAffinity": True, "maxBlocksPerHost": configured}
+    document = Resource("IPAMConfiguration", "default", spec)
+    key = keys.resource_key(*document.identity)
+    store.commit(Transaction((Put(key, json.dumps(document.render()).encode()),)))
+    shown = netloom("network", "show", "blue").out.splitlines()
+    assert (
+        next(each for each in shown if each.startswith("addressing")).split(maxsplit=1)[1] == line
+    )
+    own = 20 if addressing == "on-demand" else 1
+    assert netloom("network", "show", "blue", "-o", "json").data["addressing"] == {
+        "mode": addressing,
+        "maxBlocksPerHost": own,
+    }, "the definition, as it may be created again"
+
+
+def test_a_loan_is_shown_with_its_lender(netloom: Callable, store: Store) -> None:
+    borrowing = ["--set", "addressing.mode=on-demand", "--set", "addressing.borrowing=true"]
+    routed = ["--attach", "routed", "--backend", "host-gw"]
+    made = netloom("network", "create", "blue", "--pool", "10.1.0.0/16", *routed, *borrowing)
+    assert made.code == 0
+    blocks = [
+        Block("blue", parse_network("10.1.0.0/26", ""), "h1", confirmed=True),
+        Block("blue", parse_network("10.1.0.9/32", ""), "h2", confirmed=True, lender="h1"),
+        Block("blue", parse_network("10.1.0.64/26", ""), "h2", confirmed=True),
+        Block("blue", parse_network("10.1.0.65/32", ""), "h1", lender="h2"),
+    ]
+    for each in blocks:
+        put = Put(keys.block_key("blue", each.cidr), json.dumps(each.render()).encode())
+        store.commit(Transaction((put,)))
+    shown = netloom("network", "show", "blue").out.splitlines()
+    assert "addressing  on-demand, at most 20 per host and pool, borrowing" in shown
+    assert [line.split(maxsplit=2)[2] for line in shown[-4:]] == [
+        "confirmed",
+        "lent by h1",
+        "confirmed",
+        "asked of h2",
+    ]

@@ -10,6 +10,7 @@ import pytest
 
 from netloom.model import keys
 from netloom.model.datastore import Store
+from netloom.model.host import Host
 from netloom.model.network import Network
 
 
@@ -74,3 +75,24 @@ def test_a_network_made_from_anothers_definition_begins_without_its_move(
     said = netloom("network", "create", "blue", "-f", str(path))
     assert said.code == 0, said.err
     assert (stored(store).retiring, stored(store).moves) == ((), 0)
+
+
+def test_a_backend_that_a_hosts_kernel_cannot_make_is_refused_with_the_nearest_that_works(
+    blue: Callable, netloom: Callable, store: Store, put: Callable
+) -> None:
+    one = Host("1a", "h1", devices={"ipip": False, "vxlan": True})
+    put(keys.host_key("1a"), one.render())
+    before = stored(store)
+    for said in (
+        blue("backend=ipip"),
+        blue("backend=ipip", "--force"),
+        netloom("network", "create", "red", "--preset", "calico", "--backend", "ipip"),
+    ):
+        assert said.code == 3
+        assert (
+            "backend: it needs links of type ipip, which the kernel cannot make on h1" in said.err
+        )
+        assert "CONFIG_NET_IPIP" in said.err
+        assert "the nearest that every host can do is backend vxlan" in said.err
+    assert stored(store) == before
+    assert store.get(keys.network_key("red")) is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,7 +46,7 @@ def test_hosts_that_start_together_make_one_default_pool(netloom: Netloom, url: 
     failed: list[BaseException] = []
 
     def start(number: int) -> None:
-        begin.wait(timeout=20)
+        begin.wait(timeout=60)
         try:
             tell_cluster(settings, with_as(65001 + number), f"h{number}")
         except Exception as error:  # noqa: BLE001 - whatever it is, the test says it
@@ -54,7 +56,7 @@ def test_hosts_that_start_together_make_one_default_pool(netloom: Netloom, url: 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=100)
     assert failed == []
     assert len(netloom("get", "ippools").out.splitlines()) == 3
     assert len(netloom("get", "nodes").out.splitlines()) == 8
@@ -78,6 +80,21 @@ def test_a_log_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
         node_run._log(tmp_path / "file")
 
 
+def test_an_agent_that_has_no_time_to_answer_is_not_started_a_second_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="nl-") as folder,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        listener.bind(f"{folder}/a.sock")
+        listener.listen()
+        settings = load_settings({"socket": f"{folder}/a.sock"}, os.environ)
+        node_run._start(settings, {}, tmp_path / "logs")
+    assert capsys.readouterr().out == "Calico node is running already\n"
+    assert not (tmp_path / "logs").exists()
+
+
 @pytest.mark.parametrize("said", ["fd00::1", "10.0.0.1/33", "host", "10.0.0.1;public=1.2.3.4"])
 def test_an_address_that_is_none_is_refused(said: str) -> None:
     with pytest.raises(InvalidConfig, match="is not an IPv4 address"):
@@ -87,3 +104,15 @@ def test_an_address_that_is_none_is_refused(said: str) -> None:
 def test_an_address_is_taken_without_its_length() -> None:
     options = Options({4: "10.0.0.1/24", 6: "none"}, {4: "", 6: ""}, "", "", "bird", False, "")
     assert options.interface() == "4:interface=10.0.0.1;6:none"
+
+
+@pytest.mark.parametrize("name", ["a b", "../x", "-a", "n" * 254, "x;\ny"])
+def test_a_name_by_which_no_resource_could_name_the_host_is_refused(
+    netloom: Netloom, name: str
+) -> None:
+    said = netloom("node", "run", "--dryrun", f"--name={name}")
+    assert (said.code, said.out) == (3, "")
+    assert "--name" in said.err
+    assert "NETLOOM_HOST_NAME=Rack_1.Example.org" in (
+        netloom("node", "run", "--dryrun", "--name=Rack_1.Example.org").out
+    )

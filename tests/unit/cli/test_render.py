@@ -10,7 +10,7 @@ import pty
 import pytest
 import yaml
 
-from netloom.cli.render import OUTPUTS, Table, coloured, emit, pairs, width
+from netloom.cli.render import OUTPUTS, Table, boxed, coloured, emit, pairs, width
 
 
 def test_columns_are_aligned_and_nothing_is_cut() -> None:
@@ -57,3 +57,15 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -
 
 def test_colour_takes_no_room() -> None:
     assert width("\033[31mred\033[0m") == 3
+
+
+def test_a_table_has_no_control_characters_of_others() -> None:
+    table = Table(["NAME", "STATE"])
+    table.add("a\tb\033[31mc", "one\ntwo\r")
+    assert table.render().splitlines() == [
+        "NAME           STATE",
+        r"a\tb\x1b[31mc  one",
+        r"               two\r",
+    ]
+    assert pairs([("name", "a\x00b\nc")]) == "name  a\\x00b\n      c"
+    assert boxed(["A"], [["\x9b1m"]]).splitlines()[3] == r"| \x9b1m |"

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from netloom.model.keys import host_key, resource_key
+
 Netloom = Callable[..., Any]
 
 PEER = """\
@@ -228,6 +230,104 @@ def test_an_unknown_form_of_output_is_refused(
     assert "hint:" in said.err
 
 
+@pytest.mark.parametrize(
+    ("form", "hint"),
+    [
+        ("custom-columns", "-o custom-columns=NAME,LABELS"),
+        ("custom-columns=", "-o custom-columns=NAME,LABELS"),
+        ("custom-colums=NAME", "'custom-columns=NAME'"),
+        ("=yml", "'yaml'"),
+    ],
+)
+def test_a_form_that_is_nearly_one_is_answered_with_what_to_write(
+    netloom: Netloom, form: str, hint: str
+) -> None:
+    said = netloom("get", "nodes", "-o", form)
+    assert (said.code, hint in said.err) == (3, True), said.err
+
+
+def test_an_equals_sign_after_a_short_option_is_well(
+    netloom: Netloom, file: Callable[[str], str]
+) -> None:
+    netloom("apply", "-f", file(PEER))
+    assert netloom("get", "bgppeers", "-o=yaml").out == netloom("get", "bgppeers", "-oyaml").out
+    said = netloom("get", "bgppeers", "-o=custom-columns=ASM")
+    assert "output: BGPPeer has no column 'ASM'" in said.err
+
+
+LABELS = [
+    ("k=v\nw", "metadata.labels.k: 'v\\nw'"),
+    ("k=\033[2Jx", "metadata.labels.k: '\\x1b[2Jx'"),
+    ("k=" + "x" * 64, "metadata.labels.k"),
+    ("k=-a", "metadata.labels.k"),
+    ("a/b/c=x", "metadata.labels: 'a/b/c'"),
+    ("-a=x", "metadata.labels: '-a'"),
+    ("UPPER.case/b=x", "metadata.labels: 'UPPER.case/b'"),
+]
+
+
+@pytest.mark.parametrize(("label", "words"), LABELS)
+def test_a_label_that_kubernetes_has_not_is_refused(
+    netloom: Netloom, put: Callable[[str, Any], int], label: str, words: str
+) -> None:
+    put(host_key("h1"), HOST)
+    said = netloom("label", "node", "h1", "--", label)
+    assert said.code == 3
+    assert words in said.err
+    assert not set(said.err) & set("\033\r\x9b")
+
+
+@pytest.mark.parametrize("label", ["a=", "node-role.kubernetes.io/rr=true", "A_b.c=1.2-3_X"])
+def test_a_label_that_kubernetes_has_is_taken(
+    netloom: Netloom, put: Callable[[str, Any], int], label: str
+) -> None:
+    put(host_key("h1"), HOST)
+    assert netloom("label", "node", "h1", label).code == 0
+
+
+def test_what_another_hand_wrote_moves_no_cursor(
+    netloom: Netloom, put: Callable[[str, Any], int]
+) -> None:
+    """Labels, names and texts of a store that somebody else writes to."""
+    odd = "x\n\033[2Jy\x9b1m\u202ez"
+    put(host_key("h1"), {**HOST, "name": odd})
+    node = {"kind": "Node", "metadata": {"name": "h2", "labels": {"rack": odd}}}
+    put(resource_key("Node", "", "h2"), node)
+    peer = {"kind": "BGPPeer", "metadata": {"name": "p"}, "spec": {"node": odd, "peerIP": odd}}
+    put(resource_key("BGPPeer", "", "p"), peer)
+    put(host_key(odd), b"{")  # an unreadable record is told with its key
+    for words in (
+        ("get", "nodes", "-o", "custom-columns=NAME,LABELS"),
+        ("get", "bgppeers"),
+        ("get", "all", "-o", "wide"),
+        ("get", "nodes", "-o", "yaml"),
+        ("get", "nodes", "-o", "json"),
+        ("host", "list"),
+        ("network", "list"),
+        ("host", "show", "h1"),
+        ("get", "node", odd + "?"),
+    ):
+        said = netloom(*words)
+        assert not set(said.out + said.err) & set("\033\x9b\u202e"), words
+    assert "x\\n\\x1b[2Jy\\x9b1m\\u202ez" in netloom("get", "nodes").out
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"peerIP": "192.0.2.1", "asNumber": 1, "filters": ["a\nb"]}, "spec.filters[0]"),
+        ({"peerIP": "192.0.2.1", "asNumber": 1, "filters": ["A b"]}, "spec.filters[0]"),
+        ({"peerIP": "192.0.2.1", "asNumber": 1, "node": "a\nb"}, "spec.node"),
+    ],
+)
+def test_a_name_that_nothing_can_have_is_refused(
+    netloom: Netloom, file: Callable[[str], str], spec: dict[str, Any], field: str
+) -> None:
+    document = {"kind": "BGPPeer", "metadata": {"name": "p"}, "spec": spec}
+    said = netloom("apply", "-f", file(json.dumps(document)))
+    assert (said.code, f"{field}: " in said.err) == (3, True), said.err
+
+
 HOST = {
     "id": "h1",
     "name": "h1",
@@ -261,6 +361,39 @@ def test_a_host_is_a_node_that_people_label_and_number(
     assert netloom("label", "node", "h1", "row", "--remove").code == 0
     said = netloom("delete", "node", "h1")
     assert (said.code, "netloom host forget h1" in said.err) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "note"),
+    [
+        (
+            "{bgp: {ipv4IPIPTunnelAddr: 10.244.0.1}}",
+            "spec.bgp.ipv4IPIPTunnelAddr has no effect here: the host's agent takes the tunnel's "
+            "address out of the host's own first block; `ip address show tunl0` there tells it",
+        ),
+        (
+            "{ipv4VXLANTunnelAddr: 10.244.0.1}",
+            "spec.ipv4VXLANTunnelAddr has no effect here: the host's agent takes the tunnel's "
+            "address out of the host's own first block",
+        ),
+        (
+            "{vxlanTunnelMACAddr: '66:00:00:00:00:01'}",
+            "spec.vxlanTunnelMACAddr has no effect here: it follows from the host's id",
+        ),
+        ("{orchRefs: [{orchestrator: k8s}]}", "spec.orchRefs has no effect here"),
+    ],
+)
+def test_what_an_agent_chooses_by_itself_is_said_with_what_it_chooses(
+    netloom: Netloom,
+    put: Callable[[str, Any], int],
+    file: Callable[[str], str],
+    spec: str,
+    note: str,
+) -> None:
+    put("/netloom/v1/cluster/hosts/h1", HOST)
+    said = netloom("apply", "-f", file(f"{{kind: Node, metadata: {{name: h1}}, spec: {spec}}}"))
+    assert (said.code, said.err) == (0, f"note: Node(h1): {note}\n")
+    assert "unnel" not in netloom("get", "node", "h1", "-o", "yaml").out
 
 
 def test_a_node_may_be_described_before_it_is_there(

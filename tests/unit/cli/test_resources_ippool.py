@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from netloom.model import keys
+from netloom.model.host import Host
+
 Netloom = Callable[..., Any]
 File = Callable[[str], str]
 
@@ -221,3 +224,23 @@ def test_a_network_that_cannot_be_is_told_in_words_of_the_pool(
     six = SECOND.replace("10.245.0.0/16", "fd00::/64").replace("blockSize: 26", "blockSize: 122")
     said = netloom("apply", "-f", file(six.replace("vxlanMode", "ipipMode")))
     assert "pools.yaml:8: spec.ipipMode: backend ipip does not carry IPv6" in said.err
+
+
+def test_a_mode_that_a_hosts_kernel_cannot_make_is_refused_at_its_field(
+    netloom: Netloom, file: File, put: Callable[[str, Any], int]
+) -> None:
+    """Nothing is written, whichever verb asks; the remedy is in the words of a pool."""
+    netloom("apply", "-f", file(POOL))
+    one = Host("1a", "h1", devices={"ipip": False, "vxlan": True})
+    put(keys.host_key("1a"), one.render())
+    before = netloom("network", "show", "calico", "-o", "json").data
+    change = '{"spec": {"vxlanMode": "Never", "ipipMode": "CrossSubnet"}}'
+    third = SECOND.replace("vxlanMode: Always", "ipipMode: Always")
+    for said, place in (
+        (netloom("patch", "ippool", "default-ipv4-ippool", "-p", change), "spec.ipipMode: "),
+        (netloom("apply", "-f", file(third)), "pools.yaml:8: spec.ipipMode: "),
+    ):
+        assert said.code == 3
+        assert f"{place}it needs links of type ipip, which the kernel cannot make on h1" in said.err
+        assert "ipipMode: Never, vxlanMode: " in said.err
+    assert netloom("network", "show", "calico", "-o", "json").data == before

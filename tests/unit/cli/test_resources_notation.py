@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from netloom.cli.resources import notation
+from netloom.cli.resources import files, notation
 from netloom.model.errors import InvalidConfig
 
 Netloom = Callable[..., Any]
@@ -137,7 +137,7 @@ def test_a_folder_brings_its_files_and_not_its_folders(netloom: Netloom, tmp_pat
     assert "applied 1 'BGPPeer'" in netloom("apply", "-f", str(tmp_path / "all")).out
     assert "applied 2 'BGPPeer'" in netloom("apply", "-R", "-f", str(tmp_path / "all")).out
     said = netloom("apply", "-f", str(tmp_path / "nowhere"))
-    assert (said.code, "No such file" in said.err) == (3, True)
+    assert (said.code, "there is no such file" in said.err) == (3, True)
 
 
 def test_a_list_of_a_list_names_the_line_of_its_item(apply: Callable[[str], Any]) -> None:
@@ -167,3 +167,53 @@ def test_no_other_name_becomes_a_key(
     said = apply(text.partition("spec")[0])
     assert said.code == 3
     assert "f.yaml:3: metadata.name" in said.err
+
+
+UNHEARD_OF = [
+    *("!!binary aGVsbG8=", "!!set {a, b}", "!!omap [a: b]", "!!pairs [a: b]"),
+    *("!!timestamp 2020-01-01", ".nan", "-.inf", "9" * 5000, "0x" + "f" * 5000, "-" + "9" * 4400),
+]
+
+
+@pytest.mark.parametrize("value", UNHEARD_OF, ids=lambda value: str(value)[:12])
+def test_what_json_cannot_hold_is_refused_with_its_line(value: str) -> None:
+    """A document is kept as JSON: a set passed all checks, and ended in a traceback."""
+    head = "kind: BGPConfiguration\nmetadata: {name: default}\nspec:\n"
+    text = f"{head}  serviceClusterIPs: {value}\n"
+    with pytest.raises(InvalidConfig, match=r"^f:4: "):
+        list(files.parse(text, "f"))
+
+
+@pytest.mark.parametrize("value", ["1", "1.5", "a", "~", "[1]", "{a: b}", "true", '"0x1"', "0x1f"])
+def test_what_json_holds_is_taken(value: str) -> None:
+    text = f"kind: BGPConfiguration\nmetadata: {{name: default}}\nspec: {{bindMode: {value}}}\n"
+    assert len(list(files.parse(text, "f"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        ("apiVersion: projectcalico.org/v4\nkind: List", "2: apiVersion: 'projectcalico.org/v4'"),
+        ("# of one\nkind: IPPool", "3: kind: 'IPPool' is no list"),
+        ("kind: List\nmetdata: {}", "3: metdata: unknown field"),
+    ],
+)
+def test_what_holds_items_is_a_list_and_nothing_else(head: str, told: str) -> None:
+    text = f"---\n{head}\nitems:\n- kind: NetworkSet\n  metadata: {{name: a}}\n  spec: {{}}\n"
+    with pytest.raises(InvalidConfig) as caught:
+        list(files.parse(text, "f"))
+    assert str(caught.value).startswith(f"f:{told}")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "apiVersion: v1\nkind: List",
+        "apiVersion: projectcalico.org/v3\nkind: NetworkSetList\nmetadata: {resourceVersion: '7'}",
+        "kind: List\nmetadata:",
+    ],
+)
+def test_lists_are_taken_as_calico_and_kubernetes_write_them(head: str) -> None:
+    text = f"{head}\nitems:\n- kind: NetworkSet\n  metadata: {{name: a}}\n  spec: {{}}\n"
+    (found,) = files.parse(text, "f")
+    assert found.resource.name == "a"

@@ -70,11 +70,7 @@ def test_an_ipam_configuration_is_shown_as_calicoctls_users_know_it(
         "NAME      STRICTAFFINITY   AUTOALLOCATEBLOCKS   MAXBLOCKSPERHOST   \n"
         "default   true             true                 0                  \n\n"
     )
-    said = apply(text.replace("true", "false"))
-    assert said.err == (
-        "note: IPAMConfiguration(default): spec.strictAffinity has no effect here: no host ever "
-        "borrows addresses of another's block\n"
-    )
+    assert apply(text.replace("true", "false")).err == ""
 
 
 def test_of_felixs_settings_those_that_are_elsewhere_are_named_with_the_place(
@@ -91,8 +87,42 @@ def test_of_felixs_settings_those_that_are_elsewhere_are_named_with_the_place(
         assert apply(felix % wrong).code == 3
 
 
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("bpfEnbled: true", "did you mean 'bpfEnabled'?"),
+        ("ipipMtu: 1400", "did you mean 'ipipMTU'?"),
+        ("logSeverityScren: Info", "did you mean 'logSeverityScreen'?"),
+        ("xyzzy: 1", "none of the"),
+    ],
+)
+def test_a_field_that_felix_does_not_have_is_refused_with_the_nearest(
+    netloom: Netloom, apply: Callable[[str], Any], field: str, hint: str
+) -> None:
+    text = "FelixConfiguration\nmetadata: {name: default}\nspec:\n  ipipEnabled: true\n"
+    apply(text)
+    said = apply(f"{text}  {field}\n")
+    name = field.partition(":")[0]
+    assert (said.code, f"f.yaml:6: spec.{name}: unknown field" in said.err) == (3, True), said.err
+    assert hint in said.err
+    assert len(said.err) < 400, "a list of all fields is read by nobody"
+    kept = netloom("get", "felixconfig", "default", "-o", "json").data
+    assert kept["spec"] == {"ipipEnabled": True}, "nothing was written"
+
+
+@pytest.mark.parametrize(
+    "field", ["wireguardKeepAlive", "xdpRefreshInterval", "iptablesLockTimeout", "cgroupV2Path"]
+)
+def test_a_field_of_felixs_that_does_nothing_here_is_taken_and_named(
+    apply: Callable[[str], Any], field: str
+) -> None:
+    said = apply(f"FelixConfiguration\nmetadata: {{name: default}}\nspec: {{{field}: 10s}}\n")
+    note = f"note: FelixConfiguration(default): spec.{field} has no effect here\n"
+    assert (said.code, said.err) == (0, note)
+
+
 PEER = """BGPPeer
-metadata: {name: tor, labels: {rack: a/b}}
+metadata: {name: tor, labels: {rack: a.b}}
 spec: {peerIP: 192.0.2.1, asNumber: 64513, filters: [one]}
 """
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.views import block, endpoint, ip, network
 
 from netloom.core.attach.bridge import BridgeAttachment, PreparedBridge, bridge_mac
 from netloom.core.attach.contract import Place
 from netloom.model.errors import InvalidConfig
+from netloom.model.gso import Gso
 from netloom.model.host import Block
-from netloom.model.kernel import Link, describe
+from netloom.model.kernel import Link
+from netloom.model.wording import describe
 
 
 def prepare(*blocks: Block, pools: tuple[str, ...] = ("10.244.0.0/16",)) -> PreparedBridge:
@@ -153,3 +157,12 @@ def test_a_bridge_that_is_wanted_when_needed_comes_with_the_first_container():
     assert prepared.objects == {}
     part = prepared.part(endpoint("c1", "10.244.1.2"))
     assert {**V4.objects, **V4.part(endpoint("c1", "10.244.1.2")).objects} == part.objects
+
+
+def test_the_container_sends_no_larger_pieces_than_the_card_takes():
+    place = replace(V4.place, gso=Gso(32000, 24))
+    part = BridgeAttachment().prepare(place).part(endpoint("c1", "10.244.1.2"))
+    (link,) = part.objects.values()
+    assert isinstance(link, Link)
+    assert link.peer
+    assert link.peer.gso == Gso(32000, 24)

@@ -11,8 +11,10 @@ from tests.unit.views import block, endpoint, network, table
 from netloom.core.attach.contract import Place
 from netloom.core.attach.routed import GATEWAYS, HOST_MAC, PreparedRouted, RoutedAttachment
 from netloom.model.errors import InvalidConfig
+from netloom.model.gso import Gso
 from netloom.model.host import Block
-from netloom.model.kernel import Link, describe
+from netloom.model.kernel import Link
+from netloom.model.wording import describe
 
 
 def prepare(*blocks: Block, pools: tuple[str, ...] = ("10.9.0.0/16",)) -> PreparedRouted:
@@ -43,6 +45,12 @@ def test_an_ipv6_block_is_one_too():
 
 def test_a_block_of_one_address_is_no_blackhole():
     assert not prepare(block("10.9.0.1/32", "h1", "red")).objects
+
+
+def test_a_loan_has_a_blackhole_behind_its_containers_route():
+    """Else two hosts would send each other what comes for a container that is gone."""
+    loan = Block("red", ipaddress.ip_network("10.9.7.1/32"), "h1", confirmed=True, lender="h2")
+    assert list(prepare(loan).objects) == ["route 10.9.7.1/32 metric 65536"]
 
 
 def test_the_host_has_a_route_and_a_permanent_neighbour_for_each_container():
@@ -136,3 +144,10 @@ def test_it_has_no_options():
     with pytest.raises(InvalidConfig) as caught:
         RoutedAttachment().parse({"bridge": "cni0"}, "attachment")
     assert caught.value.field == "attachment.bridge"
+
+
+def test_the_container_sends_no_larger_pieces_than_the_card_takes():
+    place = replace(V4.place, gso=Gso(32000, 24))
+    peer = link_of(RoutedAttachment().prepare(place), "10.9.0.3").peer
+    assert peer
+    assert peer.gso == Gso(32000, 24)

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 from tests.unit.views import card, default_route, ip, net
 
-from netloom.core.underlay import detours, facts, facts_or_kept, verdicts
+from netloom.core.interface_methods import Answer
+from netloom.core.underlay import facts, facts_or_kept
+from netloom.core.underlay_told import detours, verdicts
 from netloom.model.errors import InvalidConfig
 from netloom.model.kernel import KernelObject, Link, Route
 from netloom.model.view import HostFacts
@@ -97,7 +99,12 @@ def test_the_reason_names_the_method() -> None:
         ("interface=ens(", "regex 'ens\\('", ""),
         ("first-found=yes", "is no way to choose one", "write first-found alone"),
         ("cidr=", "is no way to choose one", "write cidr=VALUE"),
-        ("can-reach=www.example.org", "is not an IP address", ""),
+        ("can-reach=192.168.300.1", "is not an IP address", ""),
+        ("can-reach=192.168.30", "is not an IP address", ""),
+        ("can-reach=www.example.org:80", "is not an IP address", ""),
+        ("can-reach=-x.example.org", "is not an IP address", ""),
+        ("can-reach=www..example.org", "is not an IP address", ""),
+        ("can-reach=www.example.org", "its address is being asked for", "nothing to do"),
         ("cidr=203.0.113.0/24", "none of this host's interfaces is found", "ens32 192.168.26.71"),
         ("skip-interface=.*", "none of this host's interfaces is found", ""),
     ],
@@ -135,6 +142,73 @@ def test_what_was_chosen_stays_when_its_method_finds_nothing_any_more() -> None:
     assert again.refusal is None
     with pytest.raises(InvalidConfig):
         facts_or_kept(left, "cidr=203.0.113.0/24", None)
+
+
+GATEWAY = "gateway.example.org"
+
+
+@pytest.mark.parametrize(
+    ("method", "addresses", "wanted"),
+    [
+        ("can-reach=", ["192.168.26.1"], {4: "192.168.26.71 ens32", 6: "2001:db8:26::71 ens32"}),
+        ("can-reach=", ["192.168.30.1"], {4: "192.168.30.71 ens33"}),
+        ("can-reach=", ["192.168.30.1", "10.0.1.9"], {4: "10.0.1.1 eth1"}),
+        (
+            "can-reach=",
+            ["192.168.30.1", "2001:db8:26::1"],
+            {4: "192.168.30.71 ens33", 6: "2001:db8:26::71 ens32"},
+        ),
+        ("6:can-reach=", ["2001:db9::1", "2001:db8:26::1"], {6: "2001:db8:26::71 ens32"}),
+        ("can-reach=nosuch.example.org;4:cidr=10.0.1.0/24;can-reach=", [], {4: "10.0.1.1 eth1"}),
+    ],
+)
+def test_a_name_chooses_by_its_addresses_in_whatever_order_they_are_told(
+    method: str, addresses: list[str], wanted: dict[int, str]
+) -> None:
+    for order in itertools.permutations(addresses):
+        names = {
+            GATEWAY: Answer(tuple(map(ip, order)), "" if order else "unknown"),
+            "nosuch.example.org": Answer(trouble="Name or service not known"),
+        }
+        found = chosen(facts(ALL, method + GATEWAY, names))
+        assert {family: found[family] for family in wanted} == wanted
+
+
+def test_what_is_known_of_a_name_is_told_with_the_choice() -> None:
+    method = f"can-reach={GATEWAY}"
+    known = Answer((ip("192.168.30.1"),))
+    found = facts(ALL, method, {GATEWAY: known})
+    assert found.reason == (
+        "IPv4: 192.168.30.71 on ens33, by can-reach gateway.example.org (192.168.30.1)"
+    )
+    away = replace(known, trouble="Temporary failure in name resolution")
+    now = facts_or_kept(ALL, method, found, {GATEWAY: away})
+    assert chosen(now) == chosen(found)
+    told = {link: why for link, _, taken, why in verdicts(now, method) if taken}
+    assert told == {
+        "ens33": "by can-reach gateway.example.org (192.168.30.1 as last known: "
+        "Temporary failure in name resolution)"
+    }
+
+
+def test_a_name_that_leads_nowhere_is_told_with_why() -> None:
+    away = Answer(trouble="Temporary failure in name resolution")
+    with pytest.raises(InvalidConfig, match=r"none .* is found by can-reach 'gateway.example.org' "
+                       r"\(Temporary failure in name resolution\)"):  # fmt: skip
+        facts(ALL, f"can-reach={GATEWAY}", {GATEWAY: away})
+
+
+def test_while_a_name_is_asked_for_nothing_else_is_chosen() -> None:
+    """The next method is for a name without addresses; to choose twice would move tunnels twice."""
+    method = f"can-reach={GATEWAY};first-found"
+    with pytest.raises(InvalidConfig, match="is being asked for"):
+        facts(ALL, method, {GATEWAY: Answer(pending=True)})
+    before = facts(ALL, "interface=ens32")
+    now = facts_or_kept(ALL, method, before, {GATEWAY: Answer(pending=True)})
+    assert chosen(now) == chosen(before)
+    gone = facts_or_kept(ALL, method, now, {GATEWAY: Answer(trouble="no such name")})
+    assert chosen(gone)[4] == "192.168.30.71 ens33"
+    assert chosen(facts(ALL, f"interface=ens32;can-reach={GATEWAY}"))[4] == "192.168.26.71 ens32"
 
 
 def test_a_peer_that_is_reached_over_another_card_is_told() -> None:

@@ -8,8 +8,8 @@ from tests.unit.views import block, facts, host, network
 from netloom.core.backends.contract import Side
 from netloom.core.backends.host_gw import HostGwBackend, PreparedHostGw
 from netloom.model.errors import InvalidConfig
-from netloom.model.kernel import describe
 from netloom.model.view import HostFacts
+from netloom.model.wording import describe
 
 V4 = facts("192.168.31.62/24")
 BOTH = facts("192.168.31.62/24", "2001:db8::62/64")

@@ -13,8 +13,9 @@ from netloom.core.backends.ipip import IpipBackend, PreparedIpip
 from netloom.core.bgp.giving_way import give_way
 from netloom.core.ownership import owns
 from netloom.model.errors import InvalidConfig
-from netloom.model.kernel import Bird, Link, Route, describe, state_of
+from netloom.model.kernel import Bird, Link, Route, state_of
 from netloom.model.view import HostFacts
+from netloom.model.wording import describe
 from netloom.reconcile.delta import delta
 
 V4 = facts("192.168.30.71/24")

@@ -12,8 +12,8 @@ from netloom.core.backends.contract import Side
 from netloom.core.backends.per_pool import PerPoolBackend, PreparedDivision
 from netloom.core.backends.table import BACKENDS
 from netloom.model.errors import InvalidConfig
-from netloom.model.kernel import describe
 from netloom.model.network import Choice, Network
+from netloom.model.wording import describe
 
 OPTIONS: dict[str, Any] = {
     "default": {"type": "host-gw"},

@@ -12,8 +12,9 @@ from netloom.core.backends.contract import Side
 from netloom.core.backends.udp import PreparedUdp, UdpBackend
 from netloom.model.errors import InvalidConfig
 from netloom.model.host import UNPACKS, Host
-from netloom.model.kernel import Address, Link, UdpPeer, UdpProxy, describe
+from netloom.model.kernel import Address, Link, UdpPeer, UdpProxy
 from netloom.model.view import HostFacts
+from netloom.model.wording import describe
 
 V4 = facts("192.168.17.10/24")
 POOL = "172.20.0.0/16"

@@ -11,8 +11,9 @@ from netloom.core.backends.contract import Side
 from netloom.core.backends.vxlan import PreparedVxlan, VxlanBackend, link_local, tunnel_mac
 from netloom.model.errors import InvalidConfig
 from netloom.model.host import Block
-from netloom.model.kernel import Link, describe
+from netloom.model.kernel import Link
 from netloom.model.view import HostFacts
+from netloom.model.wording import describe
 
 H1, H2 = tunnel_mac("blue", "h1"), tunnel_mac("blue", "h2")
 V4 = facts("192.168.31.62/24")

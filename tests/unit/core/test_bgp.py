@@ -25,7 +25,7 @@ log "bird.log" 1048576 "bird.log.old" { fatal, bug, error, warning, auth };
 router id 192.168.26.101;
 timeformat base iso long us;
 timeformat protocol iso long ms;
-graceful restart wait 5;
+graceful restart wait 10;
 protocol device {
   scan time 10;
 }

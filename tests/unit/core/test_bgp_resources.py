@@ -78,6 +78,15 @@ def test_what_is_said_of_one_host_stands_over_what_is_said_of_all() -> None:
     assert planned(default, one, node, own="h2").local_as == 64601
 
 
+def test_what_is_said_of_a_host_holds_before_its_record_is_in_the_picture() -> None:
+    """The first turn of a new host knows its name, and speaks with the AS number told for it."""
+    said = resource("Node", "worker-1", bgp={"asNumber": 65001})
+    known = seen(said)
+    others = {name: each for name, each in known.cluster.hosts.items() if name != "h1"}
+    new = replace(known, cluster=replace(known.cluster, hosts=others), host_name="worker-1")
+    assert plan(new, RANGES).local_as == 65001
+
+
 def test_a_reflector_leaves_the_mesh_by_itself() -> None:
     assert names(planned(REFLECTOR)) == ["Mesh_192_168_26_2"]
     assert names(planned(REFLECTOR, own="h3")) == []
@@ -120,11 +129,6 @@ def test_of_several_resources_the_most_special_decides_on_both_sides() -> None:
     for own, neighbour in (("h1", "192.168.26.2"), ("h2", "192.168.26.1")):
         assert session_of(planned(everyone, special, own=own), neighbour).keepalive_s == 7
     assert session_of(planned(everyone, special), "192.168.26.3").keepalive_s == 5
-
-
-def test_a_restart_waits_longer_only_where_routers_are_among_the_peers() -> None:
-    assert "graceful restart wait 5;" in render(planned())
-    assert "graceful restart wait 10;" in render(planned(TOR))
 
 
 def test_two_resources_for_one_router_are_one_session_and_a_word_about_the_loser() -> None:
@@ -203,6 +207,21 @@ def test_lengths_that_no_block_has_are_too_fine_to_come_from_a_router() -> None:
     assert plan(made, RANGES).too_fine == ((POOL, 27, 31),)
 
 
+def test_a_loan_is_taken_from_a_router_though_it_lies_inside_an_own_block() -> None:
+    made = seen(TOR)
+    loan = replace(block("10.233.1.9/32", "h2"), lender="h1")
+    blocks = {**made.cluster.blocks, ("blue", loan.cidr): loan}
+    made = replace(made, cluster=replace(made.cluster, blocks=blocks))
+    done = plan(made, RANGES)
+    assert (done.too_fine, done.loans) == (((POOL, 27, 32),), (loan.cidr,))
+    text = render(done)
+    taken = next(line for line in text.splitlines() if "import filter { if net ~ [ 192" in line)
+    assert "] then if !(net ~ [ 10.233.1.9/32 ]) then reject; accept;" in taken
+    there = plan(replace(made, host_id="h2"), RANGES)
+    assert loan.cidr in there.own, "the borrower announces it"
+    assert there.loans == ()
+
+
 def replace_as(peer: Resource, number: int) -> Resource:
     return replace(peer, spec={**peer.spec, "asNumber": number})
 
@@ -243,6 +262,15 @@ def test_a_severity_says_what_is_logged(severity: str, words: str) -> None:
     text = render(planned(said))
     assert words in text
     assert ("log " in text) == (severity != "None")
+
+
+def test_no_router_tells_of_the_network_of_an_own_card() -> None:
+    """BIRD would try to write its route beside the kernel's own for ever."""
+    card = ("ens33", iface("192.168.30.1/24"), 1500)
+    tor = resource("BGPPeer", "tor", peerIP="192.168.26.254", asNumber=65000)
+    made = seen(tor)
+    made = replace(made, facts=replace(made.facts, candidates=(card,)))
+    assert "192.168.30.0/24{24,24}" in render(plan(made, RANGES)), "what is finer may be taken"
 
 
 def test_a_router_on_another_card_is_found_there_unless_it_is_ignored() -> None:
@@ -287,6 +315,16 @@ def test_filters_are_functions_that_stand_once_however_many_sessions_use_them() 
         "{ bgp_path.prepend(65002); bgp_path.prepend(65001); accept; }" in text
     )
     assert "if (net = 0.0.0.0/0) then { reject; }" in text
+
+
+def test_no_filter_lets_out_how_this_host_reaches_others() -> None:
+    """A default route that a router heard of us, and sent on to us, would go round and round."""
+    everything = resource("BGPFilter", "all", exportV4=[{"action": "Accept"}])
+    tor = resource("BGPPeer", "tor", peerIP="192.168.26.254", asNumber=65000, filters=["all"])
+    text = render(planned(everything, tor))
+    (line,) = [line for line in text.splitlines() if "export filter" in line and "_export4" in line]
+    guard = 'if !(proto = "blocks4" || source = RTS_BGP) then reject; '
+    assert guard + "filter_" in line, "before the filter has its say"
 
 
 TROUBLES: list[tuple[list[Resource], str]] = [

@@ -76,6 +76,13 @@ def test_a_preset_belongs_to_the_caller():
         ({"pools": [{"cidr": "10.0.0.0/16", "blockSize": "big"}]}, "pools[0].blockSize", "big", ""),
         ({"pools": [{"cidr": "10.0.0.0/16", "blockSize": 31}]}, "pools[0].blockSize", 31, "30"),
         ({"pools": [{"cidr": "fd00::/48", "blockSize": 127}]}, "pools[0].blockSize", 127, "126"),
+        ({"addressing": {"borrowing": True}}, "addressing.borrowing", True, "on-demand"),
+        (
+            {"addressing": {"mode": "on-demand", "borrowing": True}},
+            "addressing.borrowing",
+            True,
+            "attachment: routed",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_field_value_and_remedy(fields, field, value, hint):

@@ -149,6 +149,15 @@ def test_an_engines_own_bridge_may_have_the_hosts_block():
     assert found.problems == ()
 
 
+def test_two_bridges_with_one_network_are_told():
+    """Docker has the block by ``bip``, and cni0 answers for its containers."""
+    own = facts("192.168.31.62/24", routes=[("10.244.1.0/24", "docker0")])
+    (problem,) = desired(view([BLUE], PEERS, BLOCKS, own=own)).problems
+    assert (problem.severity, problem.subject) == ("warning", "network blue")
+    assert problem.text.startswith("docker0 has the network 10.244.1.0/24 as cni0 has: containers")
+    assert "network set blue attachment.whenNeeded=true" in problem.remedy
+
+
 def test_a_network_beside_it_stands_all_the_same():
     red = network("red", "10.9.0.0/16", backend="host-gw", attachment="routed")
     own = facts("192.168.31.62/24", routes=[("10.244.0.0/16", "tun0")])

@@ -11,6 +11,7 @@ import pytest
 from netloom.core.ipam.audit import KINDS, Facts, Finding, Live, check
 from netloom.model.endpoint import Endpoint
 from netloom.model.host import Block, Host
+from netloom.model.keys import host_key, network_key
 from netloom.model.network import Network
 from netloom.model.pool import Pool
 from netloom.model.view import Cluster, Problem
@@ -150,6 +151,14 @@ def test_blocks_that_overlap_are_found(inner: str) -> None:
     assert "10.244.1.0/24 of host h1" in finding.text
 
 
+def test_a_loan_lies_in_its_lenders_block_and_nowhere_else() -> None:
+    loan = replace(block("10.244.1.9/32", "h2"), lender="h1")
+    assert check(replace(WELL, cluster=cluster([*WELL.cluster.blocks.values(), loan]))) == ()
+    strange = replace(loan, lender="h3")
+    found = kinds(replace(WELL, cluster=cluster([*WELL.cluster.blocks.values(), strange])))
+    assert found == ["overlap", "orphan-block"]
+
+
 def test_every_pair_in_a_nest_of_blocks_is_found() -> None:
     nest = [
         block("10.244.16.0/20", "h1"),
@@ -184,6 +193,14 @@ def test_a_block_that_belongs_nowhere_is_found(odd: Block, says: str) -> None:
     finding = only(replace(WELL, cluster=cluster([*WELL.cluster.blocks.values(), odd])))
     assert finding.kind == "orphan-block"
     assert says in finding.text
+
+
+def test_what_cannot_be_read_makes_no_orphans() -> None:
+    """A network or a host whose record does not parse is there, and may be dealt from."""
+    odd = [block("10.244.9.0/24", "h1", network="red"), block("10.244.8.0/24", "h9")]
+    facts = replace(WELL, cluster=cluster([*WELL.cluster.blocks.values(), *odd]))
+    assert len(check(facts)) == 2
+    assert check(replace(facts, unread={network_key("red"), host_key("h9")})) == ()
 
 
 def test_a_mirrored_endpoint_without_a_journal_record_is_found() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.unit.views import block, ip, net
 
-from netloom.core.ipam.draining import draining, outgrown
+from netloom.core.ipam.draining import draining, outgrown, stranded
 from netloom.core.ipam.ledger import Ledger
 from netloom.core.ipam.supply import NeedBlock, Supply, pick
 from netloom.model.errors import Exhausted
@@ -42,6 +42,27 @@ def supply(*cidrs: str, mode: str = "on-demand", **first: Any) -> Supply:
 )
 def test_what_is_drained(first: dict[str, Any], held: list[str], drained: list[str]) -> None:
     assert draining(network(**first), [net(cidr) for cidr in held]) == {net(c) for c in drained}
+
+
+@pytest.mark.parametrize(
+    ("first", "labels", "expected"),
+    [
+        ({}, {}, ["10.3.0.0/26"]),
+        ({"nodeSelector": "rack == '1'"}, {"rack": "1"}, ["10.3.0.0/26"]),
+        ({"nodeSelector": "rack == '1'"}, {"rack": "2"}, [FORMER, PRESENT, "10.3.0.0/26"]),
+        ({"nodeSelector": "rack == '1'"}, {}, [FORMER, PRESENT, "10.3.0.0/26"]),
+        ({"nodeSelector": "rack == '1'"}, None, ["10.3.0.0/26"]),
+        ({"nodeSelector": "rack != '1'"}, {"rack": "1"}, [FORMER, PRESENT, "10.3.0.0/26"]),
+        ({"assignmentMode": "Manual"}, {}, ["10.3.0.0/26"]),
+        ({"disabled": True}, {}, ["10.3.0.0/26"]),
+    ],
+)
+def test_blocks_of_pools_that_left_or_that_do_not_select_the_host_are_stranded(
+    first: dict[str, Any], labels: dict[str, str] | None, expected: list[str]
+) -> None:
+    """A manual pool is dealt from by number, so its blocks stay; 10.3 is in no pool."""
+    held = [net(cidr) for cidr in (FORMER, PRESENT, OTHER, "10.3.0.0/26")]
+    assert stranded(network(**first), held, labels) == {net(cidr) for cidr in expected}
 
 
 def test_a_pool_is_outgrown_while_the_host_holds_former_sizes_alone() -> None:

@@ -15,7 +15,7 @@ from netloom.core.ipam.supply import NeedBlock, Supply, pick
 from netloom.core.resources.table import KINDS
 from netloom.model.errors import Conflict, Exhausted, InvalidConfig
 from netloom.model.host import Reservation
-from netloom.model.network import Network
+from netloom.model.network import Addressing, Network
 from netloom.model.resource import Resource
 from netloom.model.view import Cluster
 
@@ -173,7 +173,29 @@ def test_an_ipam_configuration_that_cannot_be_is_refused(
 def test_what_of_an_ipam_configuration_has_no_effect_is_named() -> None:
     spec = {"strictAffinity": False, "ipCooldownSeconds": 5}
     told = KINDS["IPAMConfiguration"].check(Resource("IPAMConfiguration", "default", spec))
-    assert [text.partition(":")[0] for text in told] == [
-        "spec.strictAffinity",
-        "spec.ipCooldownSeconds",
-    ]
+    assert [text.partition(":")[0] for text in told] == ["spec.ipCooldownSeconds"]
+
+
+@pytest.mark.parametrize("lends", [True, False])
+@pytest.mark.parametrize(
+    ("spec", "own", "borrows"),
+    [
+        (None, False, False),
+        (None, True, True),
+        ({}, True, True),
+        ({}, False, False),
+        ({"strictAffinity": False}, False, True),
+        ({"strictAffinity": True}, True, False),
+    ],
+)
+def test_hosts_borrow_where_it_is_said_and_the_attachment_lends(
+    spec: dict[str, object] | None, own: bool, borrows: bool, lends: bool
+) -> None:
+    """Off unless somebody asked for it; what is said for all networks comes first."""
+    calm = network(addressing="on-demand")
+    asked = replace(calm, addressing=Addressing("on-demand", 20, own))
+    document = Resource("IPAMConfiguration", "default", spec or {})
+    cluster = Cluster(resources={document.identity: document} if spec is not None else {})
+    assert limited(cluster, asked, lends=lends).addressing.borrowing is (borrows and lends)
+    fixed = replace(calm, addressing=Addressing())
+    assert limited(cluster, fixed, lends=lends) == fixed

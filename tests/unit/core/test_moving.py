@@ -78,7 +78,8 @@ def test_a_second_move_before_the_first_ended_keeps_all_that_may_be_in_use():
 
 def test_back_to_where_it_came_from_retires_what_lies_between():
     definition = blue("vxlan", "host-gw", "vxlan")
-    assert (definition.backend.label, labels(definition)) == ("vxlan", ["host-gw"])
+    assert (definition.backend.label, labels(definition)) == ("vxlan", ["host-gw", "vxlan"])
+    assert [choice.label for choice in definition.moving_from] == ["host-gw"]
     assert definition.course != blue("vxlan").course
 
 

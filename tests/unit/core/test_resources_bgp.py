@@ -27,12 +27,19 @@ def test_an_as_number_is_read_in_both_notations(written: object, number: int) ->
     assert parse_as(written, "asNumber") == number
 
 
-@pytest.mark.parametrize("written", [0, -1, 4294967296, "x", "1.70000", "70000.1", True, 1.5, ""])
+@pytest.mark.parametrize("written", [0, -1, 4294967296, "x", "1.70000", "70000.1", True, ""])
 def test_what_is_no_as_number_is_refused_with_the_range(written: object) -> None:
     with pytest.raises(InvalidConfig, match="is not an AS number") as caught:
         parse_as(written, "spec.asNumber")
     assert caught.value.field == "spec.asNumber"
     assert "4294967295" in caught.value.hint
+
+
+def test_an_as_number_with_a_dot_and_no_quotes_is_refused_with_them() -> None:
+    """YAML reads 1.10 as the number 1.1, which would be another AS."""
+    with pytest.raises(InvalidConfig, match=r"1\.1 is not an AS number") as caught:
+        parse_as(1.10, "spec.asNumber")
+    assert 'in quotes, as "1.10"' in caught.value.hint
 
 
 def test_a_configuration_says_what_all_hosts_do() -> None:

@@ -59,6 +59,20 @@ def test_of_several_ways_to_an_address_the_longest_prefix_counts():
     assert chosen(facts([*ALL, way], "can-reach=10.9.1.1"))[4] == "192.168.30.71 ens33"
 
 
+def test_a_way_with_several_next_hops_leads_by_its_first():
+    way = Route(net("10.9.0.0/16"), "ens33", ip("192.168.30.1"), type="multipath", protocol=4)
+    assert chosen(facts([*ALL, way], "can-reach=10.9.1.1"))[4] == "192.168.30.71 ens33"
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
+def test_what_a_route_of_the_host_ends_is_not_reached_by_a_shorter_one(kind: str):
+    end = Route(net("203.0.113.0/24"), type=kind, protocol=4)
+    with pytest.raises(InvalidConfig, match=r"found by can-reach '203\.0\.113\.9'"):
+        facts([*ALL, end], "can-reach=203.0.113.9")
+    thrown = Route(net("203.0.113.0/24"), type="throw", protocol=4)
+    assert chosen(facts([*ALL, thrown], "can-reach=203.0.113.9"))[4] == "192.168.26.71 ens32"
+
+
 def test_peers_reach_a_host_behind_nat_at_its_public_address_and_the_tunnel_uses_its_own():
     found = facts(ALL, "interface=ens33;public=203.0.113.7")
     assert found.underlay_address(4) == ip("203.0.113.7")
@@ -70,10 +84,11 @@ def test_peers_reach_a_host_behind_nat_at_its_public_address_and_the_tunnel_uses
     ("text", "message", "hint"),
     [
         ("nosuch", "'nosuch' is not an interface", "ens32"),
+        ("interface=ens*", "'ens\\*' is not an interface", "has to match a whole name"),
         ("eth9", "'eth9' has no global address", "address"),
         ("interface=a;regex=^b", "interface 'a', regex '\\^b'", "ens33 192.168.30.71"),
         ("can-reach=2001:db9::1", "can-reach '2001:db9::1'", "ens32"),
-        ("can-reach=gateway", "'gateway' is not an IP address", ""),
+        ("can-reach=gate way", "'gate way' is not an IP address", ""),
         ("regex=(", "regex '\\('", "regex=\\^eth"),
         ("regexp=^a", "'regexp=\\^a' is no way", "did you mean 'regex'"),
         ("regex=", "'regex=' is no way", "regex=VALUE"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.views import block, endpoint, facts, host, ip, net, network, view
 
@@ -68,6 +70,24 @@ def test_a_tunnel_leaves_the_first_address_to_the_container_that_has_it(backend:
     assert [a.interface.ip for a in _addresses(later)] == [ip("10.244.1.62")]
     assert "route 10.244.1.0/32" in later.state
     assert later.standing["blue"].excluded(own) == {ip("10.244.1.0"), ip("10.244.1.62")}
+
+
+@pytest.mark.parametrize("backend", ["vxlan", "ipip", "udp"])
+def test_a_tunnel_leaves_an_address_to_the_host_that_has_borrowed_it(backend: str) -> None:
+    """Lent while the network had no tunnel: from the block's last address down."""
+    blue = network(
+        backend=backend, attachment="routed", pools=[{"cidr": "10.244.0.0/16", "blockSize": 26}]
+    )
+    seen = view(
+        [blue],
+        [host("h1")],
+        [block("10.244.1.0/26", "h1")],
+        endpoints=[endpoint("a", "10.244.1.0")],
+    )
+    lent = frozenset({("blue", ip("10.244.1.63")), ("red", ip("10.244.1.62"))})
+    assert [a.interface.ip for a in _addresses(desired(seen))] == [ip("10.244.1.63")]
+    ends = _addresses(desired(replace(seen, lent=lent)))
+    assert [a.interface.ip for a in ends] == [ip("10.244.1.62")]
 
 
 def test_the_broadcast_address_of_udps_pool_is_no_tunnels() -> None:

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 from tests.unit.views import card, default_route, iface, ip, net
 
-from netloom.core.underlay import facts, problems, steady
+from netloom.core.underlay import facts, facts_or_kept, steady
+from netloom.core.underlay_told import problems
 from netloom.model.errors import InvalidConfig
+from netloom.model.gso import BY_DEFAULT, Gso
 from netloom.model.kernel import Address, KernelObject, Link, Route, Vxlan
 from netloom.model.view import HostFacts
 
@@ -62,6 +64,29 @@ def test_the_mtu_is_the_least_of_the_chosen_interfaces():
     assert facts([*ENS32, *six, *ways]).mtu_bytes == 1280
 
 
+def test_what_is_taken_in_one_piece_is_the_least_that_the_chosen_interfaces_take():
+    four, address = card("ens32", "192.168.26.71/24")
+    six, address6 = card("ens33", "2001:db8:b::71/64", index=3)
+    other = replace(card("ens34", index=4)[0], gso=Gso(3000, 2))
+    ways = [default_route("ens32", "192.168.26.2"), default_route("ens33", "2001:db8:b::1", 1024)]
+    limited = [replace(four, gso=Gso(32000, 64)), address, replace(six, gso=Gso(62780, 24))]
+    assert facts([*limited, address6, other, *ways]).gso == Gso(32000, 24)
+
+
+@pytest.mark.parametrize("told", [Gso(196608, 65535), Gso(0, 0), Gso(400, 1)])
+def test_a_limit_raised_by_another_or_too_small_for_a_packet_is_none(told: Gso):
+    link, address = ENS32
+    found = facts([replace(link, gso=told), address, default_route("ens32", "192.168.26.2")])
+    assert found.gso == BY_DEFAULT
+
+
+def test_an_underlay_that_is_kept_keeps_what_it_takes_in_one_piece():
+    link, address = ENS32
+    way = default_route("ens32", "192.168.26.2")
+    before = facts([replace(link, gso=Gso(32000, 24)), address, way])
+    assert steady(before, facts([*LO])).gso == Gso(32000, 24)
+
+
 def test_without_default_route_the_first_interface_that_is_up_and_has_an_address_is_taken():
     down = card("ens31", "10.0.0.1/24", index=1, up=False)
     found = facts([*LO, *down, *ENS33, *ENS32])
@@ -81,6 +106,25 @@ def test_a_default_route_over_an_interface_without_an_address_is_passed_over():
     tun = [Link("tun0", "tun", index=9), default_route("ens33", "192.168.30.1", metric=100)]
     way = Route(net("0.0.0.0/0"), "tun0", protocol=3)
     assert chosen(facts([*ENS33, *tun, way])) == {4: "192.168.30.71/24 ens33"}
+
+
+def test_a_default_route_with_several_next_hops_is_one_by_its_first():
+    """Hosts with two uplinks of equal cost have none but such."""
+    several = replace(default_route("ens33", "192.168.30.1"), type="multipath")
+    found = facts([*LO, *ENS32, *ENS33, several])
+    assert chosen(found) == {4: "192.168.30.71/24 ens33"}
+    assert found.reason == "IPv4: 192.168.30.71 on ens33, the default route's"
+
+
+def test_a_default_route_without_a_carrier_is_passed_over_and_moves_who_is_there_already_nowhere():
+    ways = [default_route("ens32", "192.168.26.2"), default_route("ens33", "192.168.30.1", 200)]
+    plugged = facts([*ENS32, *ENS33, *ways])
+    assert chosen(plugged) == {4: "192.168.26.71/24 ens32"}
+    pulled = facts([replace(ENS32[0], carrier=False), ENS32[1], *ENS33, *ways])
+    assert chosen(pulled) == {4: "192.168.30.71/24 ens33"}
+    assert "ens32 has none" in pulled.reason
+    assert chosen(steady(plugged, pulled)) == chosen(plugged)
+    assert chosen(steady(pulled, plugged)) == chosen(plugged)
 
 
 def test_a_blackhole_default_route_leads_nowhere():
@@ -181,6 +225,19 @@ def test_a_lost_address_is_kept_until_another_is_there():
     assert gone.underlay == BEFORE.underlay
     assert gone.mtu_bytes == BEFORE.mtu_bytes
     assert "192.168.30.71 on ens33 is gone" in gone.reason
+
+
+def test_an_address_that_is_on_another_interface_now_is_followed_there():
+    """A card was renamed, or became a bridge's port, and a person had named it."""
+    renamed = [replace(ENS33[0], name="lan0"), replace(ENS33[1], link="lan0"), WAY32, *ENS32]
+    before = facts([*ENS32, *ENS33, WAY32], "ens33")
+    now = facts_or_kept(renamed, "ens33", before)
+    assert chosen(now) == {4: "192.168.30.71/24 lan0"}
+    assert "192.168.30.71 on lan0, chosen before when it was on ens33" in now.reason
+    assert [each.text for each in problems(now)] == [
+        "interface: 'ens33' is not an interface of this host; what was chosen stays"
+    ]
+    assert chosen(facts_or_kept(renamed, "ens33", now)) == chosen(now)
 
 
 def test_the_reason_of_a_lost_address_does_not_grow():

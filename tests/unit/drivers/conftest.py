@@ -180,7 +180,7 @@ class Caller:
             input=text,
             env=self.variables(command, **changes),
             capture_output=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
         return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())

@@ -139,7 +139,7 @@ def test_an_agent_that_is_being_restarted_is_waited_for(
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.3)
     with serve(alone.socket, routes(memory)):
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_caller_without_rights_is_told_to_be_root(

@@ -15,6 +15,7 @@ from netloom.model.errors import (
     Exhausted,
     InvalidConfig,
     KernelRejected,
+    NetloomError,
     NotPermitted,
     Unavailable,
 )
@@ -228,7 +229,8 @@ def test_each_kind_of_error_has_its_code(
     for command in ("ADD", "DEL"):
         document = failure(call, command)
         assert document["code"] == code
-        assert str(error) in document["msg"]
+        said = str(error) if isinstance(error, NetloomError) else "ZeroDivisionError at "
+        assert said in document["msg"]  # what is not ours may hold secrets
         assert "Traceback" not in document["msg"] + document["details"]
 
 

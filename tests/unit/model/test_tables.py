@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netloom.model.tables import _STEP, replaced
+from netloom.model.tables import _STEP, Kept, replaced
 
 #: For each key two values that are equal and not the same, and one that is another.
 VALUES = {key: ([key], [key], [key, 1]) for key in range(8)}
@@ -42,3 +42,14 @@ def test_one_that_came_and_one_that_went_among_many_are_all_that_is_told() -> No
     gone, come = now.pop(500), now[1000]
     assert replaced(before, now) == ([gone], [come])
     assert replaced(now, now) == ([], [])
+
+
+@given(versions=st.lists(TABLES, max_size=6))
+def test_what_is_kept_of_a_table_is_what_is_wanted_of_its_last_version(
+    versions: list[dict[int, int]],
+) -> None:
+    kept = Kept[int, list[int]](lambda value: value[0] % 2 == 1)
+    for kinds in versions:
+        now = table(kinds, 0, 300)
+        wanted = [value for value in now.values() if value[0] % 2]
+        assert sorted(kept.look(now)) == sorted(wanted)

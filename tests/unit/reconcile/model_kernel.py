@@ -31,8 +31,8 @@ from netloom.model.kernel import (
     Qdisc,
     Route,
     Sysctl,
-    describe,
 )
+from netloom.model.wording import describe
 from netloom.reconcile.contracts import Change, Outcome, Verb
 
 _ON_LINK = (Address, Neighbour, Fdb, Route, Qdisc, Sysctl)

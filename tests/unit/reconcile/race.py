@@ -16,7 +16,7 @@ from netloom.store.sqlite import SqliteStore
 
 def main(path: str, host_id: str, cidr: str, size: str, mode: str) -> None:
     """Claim one block."""
-    store = SqliteStore(path)
+    store = SqliteStore(path, busy_s=60)  # on a busy machine fifty take turns for long
     pool = Pool(ip_network(cidr), int(size))
     network = Network("blue", (pool,), Addressing(mode, 20))
     print("ready", flush=True)

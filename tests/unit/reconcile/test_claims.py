@@ -19,17 +19,10 @@ from netloom.model.keys import BLOCKS, block_key, reservation_key, resource_key
 from netloom.model.network import Addressing, Network
 from netloom.model.pool import Pool
 from netloom.model.selector import Selector
+from netloom.reconcile.claim_entries import list_claims
 from netloom.reconcile.claim_refusals import FormerSize
-from netloom.reconcile.claims import (
-    MOST_ATTEMPTS,
-    Held,
-    Search,
-    claim,
-    hold_blocks,
-    list_claims,
-    release,
-    settle,
-)
+from netloom.reconcile.claims import MOST_ATTEMPTS, Search, claim, release, settle
+from netloom.reconcile.holding import Held, hold_blocks
 
 POOL = Pool(ip_network("10.244.0.0/16"), 24)
 FLANNEL = Network("blue", (POOL,))
@@ -340,6 +333,18 @@ def test_in_host_block_mode_nothing_is_claimed_of_a_pool_that_is_closed_to_the_h
     held = Held([closed], forgotten=[closed.cidr])
     back = hold_blocks(store, network, "h3", held)
     assert closed in back, "containers live in it: what a store forgot is put back in any case"
+
+
+def test_what_a_store_forgot_is_put_back_beyond_a_limit_that_was_lowered_since() -> None:
+    """Containers live there; nothing further is claimed."""
+    store = MemoryStore()
+    held = [Block("red", ip_network(f"10.9.0.{64 * n}/26"), "h1", confirmed=True) for n in range(3)]
+    lowered = replace(CALICO, addressing=Addressing("on-demand", 1))
+    got = hold_blocks(store, lowered, "h1", Held(held, [block.cidr for block in held]))
+    assert list(got) == held
+    known = tuple(block.cidr for block in held)
+    with pytest.raises(Exhausted, match="holds all 3 blocks of pool"):
+        claim(store, on_demand("h1", network=lowered, known=known))
 
 
 @pytest.mark.parametrize("mode", ["host-block", "on-demand"])

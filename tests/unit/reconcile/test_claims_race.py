@@ -14,11 +14,13 @@ import pytest
 from netloom.model.addr import IPNetwork
 from netloom.model.network import Addressing, Network
 from netloom.model.pool import Pool
-from netloom.reconcile.claims import Search, claim, hold_blocks, list_claims
+from netloom.reconcile.claim_entries import list_claims
+from netloom.reconcile.claims import Search, claim
+from netloom.reconcile.holding import hold_blocks
 from netloom.store.sqlite import SqliteStore
 
 RACE = str(Path(__file__).with_name("race.py"))
-PATIENCE_S = 90
+PATIENCE_S = 300
 POOL = "10.244.0.0/16"
 
 

@@ -88,7 +88,7 @@ class TestListing:
             b"null",
             b"[" * 100_000,
             b'{"id": "h1", "underlay": {"ipv4": "nowhere"}}',
-            b'{"id": "h1", "colour": "blue"}',
+            b'{"id": "h1", "segments": "blue"}',
             b'{"id": "other"}',
         ],
     )
@@ -99,6 +99,21 @@ class TestListing:
         assert subjects(cluster) == ["key /netloom/v1/cluster/hosts/h1"]
         assert cluster.problems[0].severity == "error"
         assert cluster.problems[0].remedy
+
+    def test_records_of_a_newer_agent_are_read_and_what_is_new_in_them_is_left_alone(self):
+        newer = {"ofANewerVersion": {"a": [1]}}
+        host = H2.render() | newer
+        host["underlay"] |= newer
+        block = B1.render() | newer
+        cluster = from_listing(
+            listing(
+                raw(keys.host_key("h2"), json.dumps(host).encode()),
+                raw(keys.block_key(B1.network, B1.cidr), json.dumps(block).encode()),
+            ),
+            "s1",
+        )
+        assert (cluster.hosts, list(cluster.blocks.values())) == ({"h2": H2}, [B1])
+        assert not cluster.problems
 
     @pytest.mark.parametrize(
         "segment",

@@ -242,6 +242,6 @@ def test_who_opens_a_store_waits_while_the_last_one_to_close_it_clears_its_log_a
     leaving = threading.Timer(0.5, alone.close)
     leaving.start()
     try:
-        SqliteStore(str(path)).close()
+        SqliteStore(str(path), busy_s=PATIENCE_S).close()
     finally:
         leaving.join()

@@ -15,7 +15,7 @@ from netloom.model.datastore import Put, Transaction
 from netloom.model.errors import Unavailable
 from netloom.store.sqlite import SqliteStore
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

@@ -6,17 +6,18 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.store_contract.sharing import finish, worker
 
 from netloom.model.datastore import Batch, Put, Transaction
-from netloom.model.errors import Unavailable
+from netloom.model.errors import InvalidConfig, Unavailable
 from netloom.store import sqlite_watch
 from netloom.store.sqlite import SqliteStore
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0  # no test waits this long unless it fails
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 def store(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteStore]:
     """A store whose watches never look by themselves: what wakes them is the bell."""
     monkeypatch.setattr(sqlite_watch, "LOOK_S", 3600.0)
-    store = SqliteStore(str(path))
+    store = SqliteStore(str(path), busy_s=PATIENCE_S)
     yield store
     store.close()
 
@@ -41,7 +42,7 @@ class Reader(threading.Thread):
         self.watch = store.watch("/", store.list("/").revision)
         self.batch: Batch | None = None
         self.error: Exception | None = None
-        assert self.watch.next(0) is None
+        self.fresh = self.watch.next(0) is None
         self.start()
         self._wait_until_asleep()
 
@@ -55,13 +56,14 @@ class Reader(threading.Thread):
         """Return when the thread sleeps in poll(2): what wakes it from here on is an event."""
         deadline = time.monotonic() + PATIENCE_S
         sleeping_in = Path(f"/proc/self/task/{self.native_id}/wchan")
-        while "poll" not in sleeping_in.read_text():
-            assert time.monotonic() < deadline
-            os.sched_yield()
+        with suppress(OSError):  # it has returned already
+            while "poll" not in sleeping_in.read_text():
+                assert time.monotonic() < deadline
+                os.sched_yield()
 
     def returned(self) -> bool:
         self.join(PATIENCE_S)
-        return not self.is_alive()
+        return self.fresh and not self.is_alive()
 
 
 def test_a_commit_of_the_same_store_rings(store: SqliteStore):
@@ -89,8 +91,16 @@ def test_a_revoked_lease_rings(store: SqliteStore):
 
 
 def test_the_end_of_a_lease_wakes_by_itself(store: SqliteStore):
-    store.commit(Transaction([Put("/a", b"", store.grant(2.0))]))
-    reader = Reader(store)
+    ttl_s, slept = 1.0, False
+    while not slept:  # on a busy machine it may be over before the reader sleeps
+        assert ttl_s < PATIENCE_S
+        ttl_s, began = 2 * ttl_s, time.monotonic()
+        with suppress(InvalidConfig):
+            store.commit(Transaction([Put("/a", b"", store.grant(ttl_s))]))
+            reader = Reader(store)
+            slept = time.monotonic() < began + ttl_s
+            if not slept:
+                reader.watch.close()
     assert reader.returned()
     assert reader.batch is not None
 
@@ -117,14 +127,16 @@ def test_closed_watches_give_their_descriptors_back(store: SqliteStore):
     before = descriptors()
     for _ in range(50):
         store.watch("/", 0).close()
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 def test_changes_elsewhere_do_not_wake_the_reader_one_by_one(store: SqliteStore):
     """A container that starts on one host must not wake the agents of all others."""
     watch = store.watch("/cluster/", store.list("/cluster/").revision)
-    batches = 0
+    batches, began = 0, time.monotonic()
     for number in range(300):
         store.commit(Transaction([Put(f"/endpoints/{number}", b"")]))
         batches += watch.next(0) is not None
-    assert batches < 30, "a sign of progress a second is enough"
+    seconds = time.monotonic() - began
+    assert batches <= seconds / sqlite_watch.PROGRESS_S + 1, "a sign of progress a second is enough"
+    assert batches < 300

@@ -11,7 +11,7 @@ from netloom.cli.options import with_settings
 from netloom.cli.resources import files
 from netloom.cli.resources.editor import Editor, edit
 from netloom.cli.resources.files import Document
-from netloom.cli.resources.get import namespace_option
+from netloom.cli.resources.get import namespace_option, recursive_option, skip_empty_option
 from netloom.cli.settings import Settings
 from netloom.core.resources.table import kind_called
 from netloom.model.errors import InvalidConfig
@@ -25,31 +25,36 @@ from_files = click.option(
     metavar="FILE",
     help="A file or folder, '-' for standard input; may be repeated.",
 )
-recursive_option = click.option("-R", "--recursive", is_flag=True, help="Also folders in folders.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Check all, write nothing.")
 
 
 @click.command(epilog="Example: netloom apply -f peers.yaml")
 @from_files
 @recursive_option
+@skip_empty_option
 @dry_run_option
 @namespace_option
 @with_settings("datastore")
 def apply(
-    filenames: Sequence[str], recursive: bool, dry_run: bool, namespace: str, settings: Settings
+    *,
+    filenames: Sequence[str],
+    recursive: bool,
+    skip_empty: bool,
+    dry_run: bool,
+    namespace: str,
+    settings: Settings,
 ) -> None:
     """Make the resources in files true: create what is not there, replace what is."""
-    _change(
-        "applied",
-        files.read(filenames, namespace=namespace, recursive=recursive),
-        dry_run,
-        settings,
+    documents = files.read(
+        filenames, namespace=namespace, recursive=recursive, skip_empty=skip_empty
     )
+    _change("applied", documents, dry_run, settings)
 
 
 @click.command(epilog="Example: netloom create -f pool.yaml")
 @from_files
 @recursive_option
+@skip_empty_option
 @click.option("--skip-exists", is_flag=True, help="Leave alone those that exist.")
 @dry_run_option
 @namespace_option
@@ -58,13 +63,16 @@ def create(
     *,
     filenames: Sequence[str],
     recursive: bool,
+    skip_empty: bool,
     skip_exists: bool,
     dry_run: bool,
     namespace: str,
     settings: Settings,
 ) -> None:
     """Create the resources in files; refused when one exists."""
-    documents = files.read(filenames, namespace=namespace, recursive=recursive)
+    documents = files.read(
+        filenames, namespace=namespace, recursive=recursive, skip_empty=skip_empty
+    )
     _change("created", documents, dry_run, settings, skip=skip_exists)
 
 
@@ -73,19 +81,24 @@ def create(
 )
 @from_files
 @recursive_option
+@skip_empty_option
 @dry_run_option
 @namespace_option
 @with_settings("datastore")
 def replace(
-    filenames: Sequence[str], recursive: bool, dry_run: bool, namespace: str, settings: Settings
+    *,
+    filenames: Sequence[str],
+    recursive: bool,
+    skip_empty: bool,
+    dry_run: bool,
+    namespace: str,
+    settings: Settings,
 ) -> None:
     """Replace resources by those in files; refused when one does not exist."""
-    _change(
-        "replaced",
-        files.read(filenames, namespace=namespace, recursive=recursive),
-        dry_run,
-        settings,
+    documents = files.read(
+        filenames, namespace=namespace, recursive=recursive, skip_empty=skip_empty
     )
+    _change("replaced", documents, dry_run, settings)
 
 
 @click.command(epilog="Example: netloom delete bgppeer rack1-tor")
@@ -95,6 +108,7 @@ def replace(
     "-f", "--filename", "filenames", multiple=True, metavar="FILE", help="Those named in it."
 )
 @recursive_option
+@skip_empty_option
 @click.option("--skip-not-exists", is_flag=True, help="Absent is well.")
 @dry_run_option
 @namespace_option
@@ -105,6 +119,7 @@ def delete(
     names: tuple[str, ...],
     filenames: tuple[str, ...],
     recursive: bool,
+    skip_empty: bool,
     skip_not_exists: bool,
     dry_run: bool,
     namespace: str,
@@ -118,7 +133,9 @@ def delete(
         inside = (namespace or files.DEFAULT_NAMESPACE) if known.namespaced else ""
         doomed = [(known, inside, name, 0) for name in names]
     else:
-        documents = files.read(filenames, namespace=namespace, recursive=recursive)
+        documents = files.read(
+            filenames, namespace=namespace, recursive=recursive, skip_empty=skip_empty
+        )
         doomed = [(d.kind, d.resource.namespace, d.resource.name, d.version) for d in documents]
 
     def remove(editor: Editor) -> None:

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from netloom.cli.cluster import MAX_OPERATIONS, ClusterStore, Overtaken, opened
 from netloom.cli.resources.files import Document
 from netloom.cli.settings import Settings
-from netloom.core.resources.contract import Kind, Operation
-from netloom.model.datastore import Batch, Entry, Event, Put
+from netloom.core.resources.contract import Kind, Misfits, Operation
+from netloom.core.resources.table import KINDS
+from netloom.model.datastore import Batch, Delete, Entry, Event, Put
 from netloom.model.errors import Conflict, InvalidConfig, NetloomError
+from netloom.model.keys import BLOCKS
 from netloom.model.resource import Resource
 from netloom.reconcile import cluster as fold
 
@@ -33,8 +35,12 @@ class Editor:
 
     def __post_init__(self) -> None:
         self.picture = self.store.picture()
+        self._before = self.picture
+        self._written: dict[tuple[str, str, str], Document] = {}
         self._operations: dict[str, Operation] = {}
         self._seen: set[str] = set()
+        #: By which option a call is done again of which a part is done.
+        self._skipping = ""
 
     def find(self, kind: Kind, namespace: str, name: str) -> Resource | None:
         """Return a resource as it stands after the changes so far."""
@@ -48,6 +54,7 @@ class Editor:
                 f"{_title(known)} exists already",
                 hint="change it with `netloom replace` or `netloom apply`",
             )
+        self._skipping = " with --skip-exists"
         self._write(document, None)
 
     def replace(self, document: Document, *, untouched: Collection[str] = ()) -> None:
@@ -69,15 +76,33 @@ class Editor:
         known = kind.find(self.picture, namespace, name)
         if known is None:
             raise missing(kind, namespace, name)
+        self._skipping = " with --skip-not-exists"
         self._compare(kind, known, version)
         self._do(kind.keeping.removed(self.picture, known))
+        self._written.pop(known.identity, None)
         self.changed.append(known)
+
+    def settle(self) -> None:
+        """See whether all fits together, once every change is made, in whichever order.
+
+        Raises InvalidConfig for what was written and does not fit; what was there and fits no more
+        is noted: its remedy may be the next thing to come.
+        """
+        for kind in KINDS.values():
+            before: Misfits | None = None
+            for identity, error in kind.misfits(self.picture).items():
+                if identity in self._written:
+                    raise self._written[identity].located(error)
+                before = kind.misfits(self._before) if before is None else before
+                if identity not in before:
+                    resource = self.picture.cluster.resources[identity]
+                    self.notes.append(f"{_title(resource)}: {error}; {error.hint}")
 
     def commit(self) -> None:
         """Write all changes at once. Raises Conflict when somebody was quicker.
 
         More than a store takes at once go one part after the other; who is interrupted is told how
-        many were written, and can do it all again.
+        many were not made, and how the rest comes to be done.
         """
         operations = list(self._operations.values())
         looked_at = sorted(self._seen - self._operations.keys())
@@ -89,9 +114,19 @@ class Editor:
             except NetloomError as error:
                 if not start:
                     raise
-                left = f"{len(operations) - start} of {len(operations)} changes were not made"
+                left = operations[start:]
+                text = f"{len(left)} of {len(operations)} changes were not made: {error}"
                 kind = Conflict if isinstance(error, Conflict) else type(error)
-                raise kind(f"{left}: {error}", hint="do it again: what is done stays so") from None
+                raise kind(text, hint=self._remedy(left)) from None
+
+    def _remedy(self, left: Collection[Operation]) -> str:
+        """Return what to do about the changes that are ``left`` when others were made."""
+        if all(isinstance(each, Delete) and each.key.startswith(BLOCKS) for each in left):
+            return (
+                "what is left are blocks of pools that are gone: their hosts give them back, and "
+                "`netloom ipam check` names those of hosts that do not run"
+            )
+        return f"do it again{self._skipping}: what is done stays so"
 
     def _known(self, document: Document) -> Resource | None:
         resource = document.resource
@@ -114,6 +149,7 @@ class Editor:
             raise document.located(error) from None
         self._seen.update(kind.keeping.keys(self.picture, resource))
         self._do(operations)
+        self._written[resource.identity] = document
         self.changed.append(resource)
         for path, sign, instead in (text.partition(": ") for text in ignored):
             if path not in untouched:
@@ -159,6 +195,7 @@ def edit(
         for left in reversed(range(_ATTEMPTS)):
             editor = Editor(ClusterStore(first.store))
             change(editor)
+            editor.settle()
             if dry_run:
                 return editor
             try:

@@ -1,25 +1,21 @@
 """Resources from files, as users write them: several documents, lists, and errors with their line.
 
-``notation`` reads the text; here it becomes resources.
+``texts`` finds the text and ``notation`` reads it; here it becomes resources.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from netloom.cli.resources import notation
+from netloom.cli.resources import notation, texts
 from netloom.core.resources.contract import Kind
 from netloom.core.resources.table import kind_named
 from netloom.core.resources.v1 import modern
 from netloom.model.errors import InvalidConfig
-from netloom.model.fields import Fields
+from netloom.model.fields import Fields, whole_number
 from netloom.model.resource import API_VERSION, Resource
 
-#: What a folder's files are read by.
-SUFFIXES = (".yaml", ".yml", ".json")
 DEFAULT_NAMESPACE = "default"
 
 
@@ -43,9 +39,17 @@ class Document:
 
 
 def read(
-    filenames: Sequence[str], *, namespace: str = "", recursive: bool = False
+    filenames: Sequence[str],
+    *,
+    namespace: str = "",
+    recursive: bool = False,
+    skip_empty: bool = False,
 ) -> list[Document]:
-    """Read all documents of files, folders and, for ``-``, standard input. Raises InvalidConfig."""
+    """Read all documents of files, folders and, for ``-``, standard input.
+
+    With ``skip_empty`` there need not be any. Raises InvalidConfig, and NotPermitted for a file
+    that may not be read.
+    """
     documents = []
     if list(filenames).count("-") > 1:
         raise InvalidConfig(
@@ -55,9 +59,9 @@ def read(
             hint="say -f - once",
         )
     for filename in filenames:
-        for place, text in _texts(filename, recursive):
+        for place, text in texts.found(filename, recursive, skip_empty):
             documents += list(parse(text, place, namespace))
-    if not documents:
+    if not documents and not skip_empty:
         raise InvalidConfig(
             f"filename: there is no resource in {', '.join(filenames)}",
             field="filename",
@@ -79,15 +83,8 @@ def document(data: object, place: str, lines: Mapping[str, int], namespace: str 
         if isinstance(data, Mapping) and data.get("apiVersion") == "v1":
             data = modern(data)
         fields = Fields(data, "")
-        version = fields.take("apiVersion")
+        _check_version(fields.take("apiVersion"), API_VERSION)
         kind = fields.take_required("kind")
-        if version is not None and version != API_VERSION:
-            raise InvalidConfig(
-                f"apiVersion: {version!r} is not known",
-                field="apiVersion",
-                value=version,
-                hint=f"write {API_VERSION}",
-            )
         known = kind_named(kind)
         resource = Resource.parse(data)
         if known.namespaced and not resource.namespace:
@@ -104,6 +101,10 @@ def _documents(
 ) -> Iterator[Document]:
     items: Iterable[tuple[object, str]] = ((data, ""),)
     if isinstance(data, Mapping) and isinstance(data.get("items"), list):
+        try:
+            _check_list(data)
+        except InvalidConfig as error:
+            raise _located(error, place, lines) from None
         items = ((item, f"items[{i}].") for i, item in enumerate(data["items"]))
     elif isinstance(data, list):
         items = ((item, f"[{i}].") for i, item in enumerate(data))
@@ -111,6 +112,33 @@ def _documents(
     for item, prefix in items:
         mine = own.get(prefix, {}) if prefix else lines
         yield document(item, place, mine, namespace)
+
+
+def _check_list(data: Mapping[str, object]) -> None:
+    """Refuse what has items and says that it is something else than a list of them."""
+    fields = Fields(data, "")
+    fields.take("items")
+    fields.take("metadata")
+    _check_version(fields.take("apiVersion"), API_VERSION, "v1")
+    kind = fields.take_str("kind", "List")
+    if not kind.endswith("List"):
+        raise InvalidConfig(
+            f"kind: {kind!r} is no list, and there are items",
+            field="kind",
+            value=kind,
+            hint=f"write List, or {kind}List",
+        )
+    fields.done()
+
+
+def _check_version(version: object, *known: str) -> None:
+    if version is not None and version not in known:
+        raise InvalidConfig(
+            f"apiVersion: {version!r} is not known",
+            field="apiVersion",
+            value=version,
+            hint=f"write {known[0]}",
+        )
 
 
 def _by_item(lines: Mapping[str, int]) -> dict[str, dict[str, int]]:
@@ -123,35 +151,12 @@ def _by_item(lines: Mapping[str, int]) -> dict[str, dict[str, int]]:
     return parted
 
 
-def _texts(filename: str, recursive: bool) -> Iterator[tuple[str, str]]:
-    path = Path(filename)
-    try:
-        if filename == "-":
-            yield "standard input", sys.stdin.read()
-        elif path.is_dir():
-            found = path.rglob("*") if recursive else path.iterdir()
-            for each in sorted(found):
-                if each.suffix in SUFFIXES and each.is_file():
-                    yield str(each), each.read_text(encoding="utf-8")
-        else:
-            yield filename, path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        if isinstance(error, OSError):
-            place, reason, hint = error.filename or filename, error.strerror, "see what is there"
-        else:
-            place, reason, hint = filename, f"is not UTF-8: {error}", "save it as UTF-8"
-        raise InvalidConfig(
-            f"{place}: {reason}", field="filename", value=filename, hint=hint
-        ) from None
-
-
 def _asked_version(value: object) -> int:
     if value in (None, ""):
         return 0
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
+    number = whole_number(value) if isinstance(value, str) else value
+    if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 63:
+        return number
     raise InvalidConfig(
         f"metadata.resourceVersion: {value!r} is not a revision",
         field="metadata.resourceVersion",

@@ -8,7 +8,7 @@ from netloom.cli.cluster import opened
 from netloom.cli.options import with_settings
 from netloom.cli.resources import files
 from netloom.cli.resources.editor import missing
-from netloom.cli.resources.printing import check_form, rendered
+from netloom.cli.resources.printing import form_of, rendered
 from netloom.cli.settings import Settings
 from netloom.core.resources.contract import Kind, Picture
 from netloom.core.resources.table import KINDS, kind_called
@@ -27,6 +27,11 @@ namespace_option = click.option(
     "-n", "--namespace", default="", metavar="NAME", help="For kinds that are in one."
 )
 
+recursive_option = click.option("-R", "--recursive", is_flag=True, help="Also folders in folders.")
+skip_empty_option = click.option(
+    "--skip-empty", is_flag=True, help="Files and folders without any resource are well."
+)
+
 
 @click.command(epilog=EXAMPLES)
 @click.argument("kind", required=False)
@@ -34,6 +39,8 @@ namespace_option = click.option(
 @click.option(
     "-f", "--filename", "filenames", multiple=True, metavar="FILE", help="Those named in it."
 )
+@recursive_option
+@skip_empty_option
 @click.option(
     "-o",
     "--output",
@@ -51,6 +58,8 @@ def get(
     kind: str | None,
     names: tuple[str, ...],
     filenames: tuple[str, ...],
+    recursive: bool,
+    skip_empty: bool,
     output: str,
     all_namespaces: bool,
     export: bool,
@@ -58,14 +67,18 @@ def get(
     settings: Settings,
 ) -> None:
     """Show resources of a kind, all of them or by name; `all` for every kind."""
-    check_form(output)
+    output = form_of(output)
     if bool(kind) == bool(filenames):
         raise click.UsageError("say a kind, e.g. `netloom get bgppeers`, or -f FILE")
     kinds = _kinds(kind, export) if kind else ()
     with opened(settings) as cluster:
         picture = cluster.picture()
     if filenames:
-        documents = files.read(filenames, namespace=namespace)
+        documents = files.read(
+            filenames, namespace=namespace, recursive=recursive, skip_empty=skip_empty
+        )
+        if not documents:
+            return
         wanted = [(d.kind, d.resource.namespace, d.resource.name) for d in documents]
     else:
         wanted = [(each, _namespace(each, namespace), name) for each in kinds for name in names]

@@ -16,6 +16,9 @@ from netloom.model.errors import InvalidConfig
 
 #: Values in one document, aliases counted as often as they stand there. Nobody writes as many.
 _MOST_VALUES = 1_000_000
+_OF_YAML = "tag:yaml.org,2002:"
+_NOT_OF_JSON = ("binary", "timestamp", "set", "omap", "pairs")
+_LONGEST_NUMBER = 400  # what a document may hold, and Python turns into digits again
 _STRING, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -83,6 +86,7 @@ class _Walk:
         self._seen += 1
         if self._seen > _MOST_VALUES:
             self._refuse(node, f"more than {_MOST_VALUES} values", "do not nest aliases in aliases")
+        self._check(node, path)
         yield path, node.start_mark.line + 1
         if isinstance(node, yaml.MappingNode):
             yield from self._fields(node, path)
@@ -108,6 +112,20 @@ class _Walk:
             known[name] = line
             yield from self.lines(value, inner)
             yield inner, line
+
+    def _check(self, node: Any, path: str) -> None:
+        """Refuse what YAML has and JSON, in which documents are kept, has not."""
+        kind = node.tag.removeprefix(_OF_YAML)
+        if kind in _NOT_OF_JSON:
+            self._refuse(node, f"{path or 'document'}: {node.tag} is of no use", "write it plainly")
+        if kind == "float" and node.value.lower().endswith((".nan", ".inf")):
+            self._refuse(
+                node, f"{path}: {node.value} is no number", "write one, or a text in quotes"
+            )
+        if kind == "int" and len(node.value) > _LONGEST_NUMBER:
+            self._refuse(
+                node, f"{path}: the number is too long", "write it in quotes if it is none"
+            )
 
     def _whole(self, node: Any) -> str:
         r"""Return a text in which JSON wrote a character as two, ``\ud83d\ude00``, as it is."""

@@ -159,7 +159,7 @@ def _edit(kind: str, name: str, namespace: str, settings: Settings, change: Any)
         kept = editor.find(known, inside, name)
         if kept is not None and kept.labels != wanted.resource.labels:
             raise InvalidConfig(
-                f"metadata.labels: a {known.name} keeps no labels",
+                f"metadata.labels: {known.name} keeps no labels",
                 field="metadata.labels",
                 value=dict(wanted.resource.labels),
                 hint="nodes do, and all that is kept as a document of its own",

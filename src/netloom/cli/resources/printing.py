@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from netloom.cli.render import width
+from netloom.cli.render import visible, width
 from netloom.cli.resources.columns import cell, columns_of, headings
 from netloom.core.resources.contract import Picture
 from netloom.core.resources.table import KINDS
@@ -20,17 +20,20 @@ from netloom.model.resource import API_VERSION, Resource
 
 FORMS = ("ps", "wide", "yaml", "json")
 _CUSTOM = "custom-columns="
-#: Signs that YAML takes for the end of a line, or for nothing.
-_BREAKS = re.compile("[\x85\u2028\u2029\ufeff]")
+#: Signs that YAML takes for the end of a line or for nothing, or a terminal for an order.
+_BREAKS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
 _LEAST, _PADDING = 5, 3
 _LONGEST = 80  # of a cell in the plain table; `-o wide` shows it whole
 
 
-def check_form(form: str) -> None:
-    """Refuse an ``-o`` that is not known. Raises InvalidConfig."""
-    if form in FORMS or form.startswith(_CUSTOM):
-        return
-    hint = nearest(form, (*FORMS, "custom-columns"))
+def form_of(word: str) -> str:
+    """Return the form that ``-o`` asks for; ``-o=yaml`` is ``-o yaml``. Raises InvalidConfig."""
+    form = word.removeprefix("=")
+    if form in FORMS or (form.startswith(_CUSTOM) and form != _CUSTOM):
+        return form
+    hint = nearest(form, (*FORMS, _CUSTOM + "NAME"))
+    if form.rstrip("=") == _CUSTOM.rstrip("="):
+        hint = f"name the columns: -o {_CUSTOM}NAME,LABELS"
     if form.startswith("go-template"):
         hint = "Go's templates are not available here; use -o json with a tool of your own, e.g. jq"
     raise InvalidConfig(f"output: {form!r} is not known", field="output", value=form, hint=hint)
@@ -60,7 +63,8 @@ def as_yaml(data: Any) -> str:
 
 def tabbed(rows: Iterable[Sequence[str]], *, cut: bool = False) -> str:
     """Return rows as a tabwriter with padding 3 does: every cell is padded, the last one too."""
-    cells = [[_shortened(text) if cut else text for text in row] for row in rows]
+    told = [[visible(text) for text in row] for row in rows]
+    cells = [[_shortened(text) if cut else text for text in row] for row in told]
     widths = [
         max(max(map(width, column)) + _PADDING, _LEAST) for column in zip(*cells, strict=True)
     ]
@@ -80,7 +84,7 @@ def _chosen(form: str, kind: str) -> tuple[str, ...]:
     for heading in chosen:
         if heading not in known:
             raise InvalidConfig(
-                f"output: a {kind} has no column {heading!r}",
+                f"output: {kind} has no column {heading!r}",
                 field="output",
                 value=form,
                 hint=nearest(heading, known),

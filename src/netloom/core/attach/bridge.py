@@ -117,6 +117,7 @@ class PreparedBridge:
             interfaces,
             tuple(routes),
             sysctls=container_sysctls(place.network, endpoint.ifname),
+            gso=place.gso,
         )
         host_mac = derived_mac("veth", place.host_id, endpoint.handle)
         link = Link(
@@ -175,6 +176,7 @@ class BridgeAttachment:
 
     name = "bridge"
     least_host_bits = 2
+    lends = False
 
     def parse(self, options: Mapping[str, Any], where: str) -> Options:
         """Check the options. Raises InvalidConfig."""

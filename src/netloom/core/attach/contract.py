@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.attachment import Attached
 from netloom.model.endpoint import Endpoint
+from netloom.model.gso import BY_DEFAULT, Gso
 from netloom.model.host import Block
 from netloom.model.kernel import KernelObject
 from netloom.model.network import Network
@@ -22,7 +23,8 @@ from netloom.model.network import Network
 class Place:
     """Where containers of one network are attached on this host.
 
-    ``blocks`` are its own; of those, ``held`` have a blackhole of another part of the host.
+    ``blocks`` are its own; of those, ``held`` have a blackhole of another part of the host. ``gso``
+    is what the underlay takes in one piece.
     """
 
     network: Network
@@ -30,6 +32,7 @@ class Place:
     blocks: tuple[Block, ...]
     mtu_bytes: int
     held: frozenset[IPNetwork] = frozenset()
+    gso: Gso = BY_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,14 @@ class Attachment(Protocol):
     @property
     def least_host_bits(self) -> int:
         """How many host bits a block needs for what the attachment takes and one container."""
+        ...
+
+    @property
+    def lends(self) -> bool:
+        """Tell whether containers reach an address of their own block that is on another host.
+
+        They do not where the block is one segment: there they look for it among themselves.
+        """
         ...
 
     def parse(self, options: Mapping[str, Any], where: str) -> object:

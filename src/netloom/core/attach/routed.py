@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from netloom.core.attach.contract import Part, Place, container_sysctls
-from netloom.model.addr import IPAddress, IPNetwork, derived_name
+from netloom.model.addr import IPAddress, IPNetwork, as_network, derived_name
 from netloom.model.attachment import Attached
 from netloom.model.endpoint import Endpoint
 from netloom.model.fields import Fields
@@ -33,6 +33,8 @@ from netloom.model.kernel import (
     state_of,
 )
 
+#: Behind every other route to the same place, ours and BIRD's.
+_LAST_METRIC = 1 << 16
 HOST_MAC = "ee:ee:ee:ee:ee:ee"
 GATEWAYS: Mapping[int, IPAddress] = {
     4: ipaddress.ip_address("169.254.1.1"),
@@ -52,19 +54,22 @@ class PreparedRouted:
 
     @property
     def objects(self) -> Mapping[str, KernelObject]:
-        """Return a blackhole per own block, if none is held; one address needs none."""
-        return state_of(
-            *(
-                Route(
-                    block.cidr,
-                    type="blackhole",
-                    metric=IPV6_METRIC if block.cidr.version == 6 else 0,
-                )
-                for block in self.place.blocks
-                if block.cidr.prefixlen < block.cidr.max_prefixlen
+        """Return a blackhole per own block, if none is held; one address needs none.
+
+        A loan has one behind its container's route: without a container here, its lender and this
+        host would send each other what comes for it.
+        """
+        blackholes = []
+        for block in self.place.blocks:
+            metric = IPV6_METRIC if block.cidr.version == 6 else 0
+            if block.lender:
+                blackholes.append(Route(block.cidr, type="blackhole", metric=_LAST_METRIC))
+            elif (
+                block.cidr.prefixlen < block.cidr.max_prefixlen
                 and block.cidr not in self.place.held
-            )
-        )
+            ):
+                blackholes.append(Route(block.cidr, type="blackhole", metric=metric))
+        return state_of(*blackholes)
 
     def excluded(self, block: Block) -> frozenset[IPAddress]:
         """Return nothing: every address of a block can be a container's."""
@@ -93,11 +98,12 @@ class PreparedRouted:
             routes,
             tuple((gateway, HOST_MAC) for gateway in gateways),
             container_sysctls(self.place.network, endpoint.ifname),
+            self.place.gso,
         )
         objects: list[KernelObject] = [self._link(name, peer)]
         for address in endpoint.addresses:
             metric = IPV6_METRIC if address.version == 6 else 0
-            objects.append(Route(_single(address), name, metric=metric))
+            objects.append(Route(as_network(address), name, metric=metric))
             objects.append(Neighbour(name, address, endpoint.mac))
         if 6 in families:
             objects.append(Sysctl(f"ipv6/conf/{name}/accept_ra", "0"))
@@ -115,7 +121,7 @@ class PreparedRouted:
         that came when another had the way out leads to its pools as well.
         """
         if gateway.version == 4:
-            yield _single(gateway), None
+            yield as_network(gateway), None
         if led_out:
             for pool in self.place.network.pools:
                 if pool.family == gateway.version:
@@ -134,15 +140,12 @@ class PreparedRouted:
         )
 
 
-def _single(address: IPAddress) -> IPNetwork:
-    return ipaddress.ip_network((address, address.max_prefixlen))
-
-
 class RoutedAttachment:
     """The table's entry for ``routed``."""
 
     name = "routed"
     least_host_bits = 0
+    lends = True
 
     def parse(self, options: Mapping[str, Any], where: str) -> None:
         """Refuse any option: routed has none. Raises InvalidConfig."""

@@ -21,7 +21,8 @@ from netloom.model.view import HostFacts, Problem
 class Side:
     """This host's side of one network: what ``prepare`` may depend on.
 
-    ``blocks`` are its own; ``taken`` are the addresses in them that its containers have.
+    ``blocks`` are its own; ``taken`` are the addresses in them that its containers have, or those
+    of hosts that borrowed them.
     """
 
     network: Network

@@ -12,11 +12,11 @@ from typing import Any
 
 from netloom.core.backends.contract import Reach, Side
 from netloom.core.backends.lacking import own_addresses, peers_address
-from netloom.core.backends.onlink import direct_route
+from netloom.core.backends.onlink import direct_reach
 from netloom.model.addr import Family, IPAddress, IPInterface
 from netloom.model.fields import Fields
 from netloom.model.host import Block, Host
-from netloom.model.kernel import KernelObject, state_of
+from netloom.model.kernel import KernelObject
 from netloom.model.network import Network
 from netloom.model.view import Problem
 
@@ -34,9 +34,9 @@ class PreparedHostGw:
     def reach(self, peer: Host, block: Block) -> Reach:
         """Return the route through the peer, or the reason why there cannot be one."""
         family = block.cidr.version
-        route = direct_route(self.underlay, peer, block)
-        if route:
-            return Reach(state_of(route), f"host-gw via {route.gateway} dev {route.link}")
+        direct = direct_reach(self.underlay, peer, block, "host-gw")
+        if direct:
+            return direct
         if family not in self.underlay:
             return Reach()  # said once, in ``problems``, and not for each peer
         return Reach(problem=self._refusal(peer, self.underlay[family]))

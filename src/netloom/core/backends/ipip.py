@@ -18,7 +18,7 @@ from typing import Any
 
 from netloom.core.backends.contract import Reach, Side
 from netloom.core.backends.lacking import own_addresses, peers_address
-from netloom.core.backends.onlink import direct_route
+from netloom.core.backends.onlink import direct_reach
 from netloom.core.backends.tunnel_end import kept_back, single, tunnel_ends
 from netloom.model.addr import Family, IPAddress, IPInterface
 from netloom.model.errors import InvalidConfig
@@ -97,9 +97,9 @@ class PreparedIpip:
         if remote is None:
             return Reach(problem=peers_address(self.network, "ipip", peer, 4))
         if self.options.cross_subnet:
-            direct = direct_route(self.underlay, peer, block)
+            direct = direct_reach(self.underlay, peer, block, "direct")
             if direct:
-                return Reach(state_of(direct), f"direct via {direct.gateway} dev {direct.link}")
+                return direct
         # In BIRD's name, as users know these routes; core/bgp/giving_way says when not.
         route = Route(block.cidr, IPIP_DEVICE, remote, onlink=True, protocol=BIRD_PROTOCOL)
         return Reach(state_of(route), f"ipip {IPIP_DEVICE} to {remote}")

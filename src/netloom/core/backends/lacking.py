@@ -31,10 +31,24 @@ def _without(side: Side, family: int) -> str:
 
 def peers_address(network: str, backend: str, peer: Host, family: Family) -> Problem:
     """Return the problem of a peer without an underlay address of a family."""
-    return Problem(
+    return contested(network, peer, (family,)) or Problem(
         "error",
         f"peer {peer.name}",
         f"network {network}: {peer.name} has no IPv{family} underlay address, which backend "
         f"{backend} needs",
         f"give {peer.name} an IPv{family} address, or use backend vxlan",
     )
+
+
+def contested(network: str, peer: Host, families: Collection[Family]) -> Problem | None:
+    """Return the problem of a peer at an address that another host had before it, if it is so."""
+    for family in families:
+        if (address := peer.contests(family)) is not None:
+            return Problem(
+                "error",
+                f"peer {peer.name}",
+                f"network {network}: {peer.name} came to {address}, which another host had before "
+                "it, so nothing is sent there",
+                "give each host its own address; `netloom host list` shows who has which",
+            )
+    return None

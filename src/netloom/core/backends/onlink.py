@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from netloom.core.backends.contract import Reach
 from netloom.model.addr import Family, IPAddress, IPInterface
 from netloom.model.host import Block, Host
-from netloom.model.kernel import IPV6_METRIC, Route
+from netloom.model.kernel import IPV6_METRIC, Route, state_of
 
 
 def on_link(underlay: IPInterface, address: IPAddress) -> bool:
@@ -14,10 +15,13 @@ def on_link(underlay: IPInterface, address: IPAddress) -> bool:
     return address.version == underlay.version and address in underlay.network
 
 
-def direct_route(
-    underlay: Mapping[Family, tuple[str, IPInterface]], peer: Host, block: Block
-) -> Route | None:
-    """Return the route to ``block`` through the peer itself; None when it is not on-link."""
+def direct_reach(
+    underlay: Mapping[Family, tuple[str, IPInterface]], peer: Host, block: Block, word: str
+) -> Reach | None:
+    """Return the way to ``block`` through the peer itself, which ``word`` says for people.
+
+    None when the peer is not on-link.
+    """
     family: Family = block.cidr.version
     address = peer.underlay(family)
     if family not in underlay or address is None:
@@ -25,4 +29,5 @@ def direct_route(
     link, interface = underlay[family]
     if not on_link(interface, address):
         return None
-    return Route(block.cidr, link, address, metric=IPV6_METRIC if family == 6 else 0)
+    route = Route(block.cidr, link, address, metric=IPV6_METRIC if family == 6 else 0)
+    return Reach(state_of(route), f"{word} via {address} dev {link}")

@@ -1,9 +1,10 @@
 """The address that a host's own end of a tunnel has: one of the host's blocks, and no container's.
 
-It is the block's first one, which no container is dealt while the network has a tunnel. A routed
-network without one deals it like any other; when such a network gets a tunnel while a container
-still has it, the tunnel takes the last address of the block that nobody has, until that container
-goes. Peers need not know: what leads them to a block names the host, never this address.
+It is the block's first one, which no container is dealt while the network has a tunnel, and which
+is never lent. A routed network without one deals it like any other; when such a network gets a
+tunnel while a container still has it, the tunnel takes the last address of the block that nobody
+has, until that container goes. Peers need not know: what leads them to a block names the host,
+never this address.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def tunnel_ends(side: Side, families: Iterable[Family] = (4, 6)) -> dict[Family,
     """Return the address for each family; none where the host has no block with a free one."""
     found: dict[Family, IPAddress] = {}
     for family in families:
-        blocks = (block for block in side.blocks if block.cidr.version == family)
+        blocks = (b for b in side.blocks if b.cidr.version == family and not b.lender)
         free = (_free(block, side.taken) for block in blocks)
         address = next((each for each in free if each is not None), None)
         if address is not None:

@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from netloom.core.backends.contract import Reach, Side
-from netloom.core.backends.onlink import direct_route
+from netloom.core.backends.lacking import contested
+from netloom.core.backends.onlink import direct_reach
 from netloom.core.backends.tunnel_end import kept_back, single, tunnel_ends
 from netloom.model.addr import Family, IPAddress, IPInterface, derived_mac
 from netloom.model.fields import Fields
@@ -97,14 +98,15 @@ class PreparedVxlan:
     def reach(self, peer: Host, block: Block) -> Reach:
         """Return neighbour, forwarding entry and route to ``block``, or a plain route."""
         if self.options.direct_routing:
-            direct = direct_route(self.underlay, peer, block)
+            direct = direct_reach(self.underlay, peer, block, "direct")
             if direct:
-                return Reach(state_of(direct), f"direct via {direct.gateway} dev {direct.link}")
+                return direct
         if not self.devices:
             return Reach()  # said once, in ``problems``, and not for each peer
         family = self._family(peer, block.cidr.version)
         if family is None:
-            return Reach(problem=_no_common_underlay(self.network, peer))
+            clash = contested(self.network, peer, _FAMILIES)
+            return Reach(problem=clash or _no_common_underlay(self.network, peer))
         device = self.devices[family]
         remote = peer.underlay(family)
         assert remote is not None

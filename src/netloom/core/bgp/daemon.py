@@ -33,7 +33,7 @@ def depends_on(view: View) -> tuple[object, ...]:
     cluster = view.cluster
     facts = view.facts
     said = cluster.hosts, cluster.blocks, cluster.resources, cluster.networks
-    return *said, facts.underlay, facts.candidates, view.secrets, view.host_id
+    return *said, facts.underlay, facts.candidates, view.secrets, view.host_id, view.host_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,31 +65,40 @@ def taken(
     session: Session,
     protected: Iterable[IPNetwork],
     too_fine: Iterable[tuple[IPNetwork, int, int]],
+    loans: Iterable[IPNetwork] = (),
 ) -> str:
     """Return the import filter of a session.
 
     From another host routes inside the ranges are taken. From a router all are, save those inside
     ``protected`` or ``too_fine`` (network, least length, largest): they would lead us astray.
+    ``loans`` are there as they should be.
     """
     family, calls = session.family, _calls(session, IMPORT)
     if not session.router:
         return f"{calls}{_accept_inside(session.accepts)}reject;"
     closed = [f"{cidr}+" for cidr in protected if cidr.version == family]
     closed += [f"{cidr}{{{low},{high}}}" for cidr, low, high in too_fine if cidr.version == family]
-    return f"if net ~ [ {', '.join([*closed, *_NOWHERE[family]])} ] then reject; {calls}accept;"
+    lent = ", ".join(str(cidr) for cidr in loans if cidr.version == family)
+    but = f"if !(net ~ [ {lent} ]) then " if lent else ""
+    never = ", ".join([*closed, *_NOWHERE[family]])
+    return f"if net ~ [ {never} ] then {but}reject; {calls}accept;"
 
 
 def sent(session: Session, unexported: Iterable[IPNetwork], marks: str) -> str:
     """Return the export filter of a session: own blocks, and where it is transit learned ones.
 
-    ``marks`` are commands that give own blocks their communities.
+    Filters that accept everything send all that was learned by BGP, too; no filter sends the way by
+    which this host itself reaches others. ``marks`` are commands that give own blocks their
+    communities.
     """
-    family = session.family
+    family, own = session.family, f'proto = "blocks{session.family}"'
     hidden = ", ".join(f"{cidr}+" for cidr in unexported if cidr.version == family)
     parts = [f"if net ~ [ {hidden} ] then reject;"] if hidden else []
     if marks:
-        parts.append(f'if proto = "blocks{family}" then {{ {marks} }}')
-    parts.append(f'{_calls(session, EXPORT)}if proto = "blocks{family}" then accept;')
+        parts.append(f"if {own} then {{ {marks} }}")
+    if session.filters and None not in session.filters:
+        parts.append(f"if !({own} || source = RTS_BGP) then reject;")
+    parts.append(f"{_calls(session, EXPORT)}if {own} then accept;")
     if session.transit and session.accepts:
         if session.direct:
             hosts = ", ".join(map(str, session.direct))

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from netloom.core.bgp.speakers import Speaker, unreadable
+from netloom.core.bgp.speakers import Speaker
 from netloom.core.resources.bgp import BgpPeer, parse_peer
+from netloom.core.resources.contract import unreadable
 from netloom.model.addr import Family, IPAddress
 from netloom.model.errors import InvalidConfig
 from netloom.model.view import Cluster, Problem
@@ -76,8 +77,8 @@ def pairing(
 ) -> Pairing | None:
     """Return what decides about the session of ``own`` with ``other``; None when nothing does.
 
-    What names one of the two and has its AS number wrong decides nothing, on either side: the
-    mesh, or the next resource, stays in force.
+    What names one of the two and has its AS number or port wrong decides nothing, on either side:
+    the mesh, or the next resource, stays in force.
     """
     for peer in all_peers:
         here = is_for(peer, own) and _names(peer, other, family)
@@ -88,8 +89,8 @@ def pairing(
 
 
 def is_true_of(peer: BgpPeer, named: Speaker) -> bool:
-    """Tell whether ``peer`` has the AS number, if it has one, of the host that it names."""
-    return peer.as_number is None or peer.as_number == named.as_number
+    """Tell whether ``peer`` has the AS number and the port, if any, of the host that it names."""
+    return peer.as_number in (None, named.as_number) and peer.port in (None, named.port)
 
 
 def routers(

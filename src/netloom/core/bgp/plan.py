@@ -12,15 +12,17 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from netloom.core.bgp.neighbours import others
+from netloom.core.bgp.passage import untold
 from netloom.core.bgp.passwords import misread
 from netloom.core.bgp.peerings import peers
 from netloom.core.bgp.session import Session, Timers
 from netloom.core.bgp.sessions import Table
-from netloom.core.bgp.speakers import CONFIGURATION, Speaker, settings
+from netloom.core.bgp.speakers import CONFIGURATION, settings
 from netloom.core.resources.bgp import Advertised, BgpConfiguration
 from netloom.core.resources.values import BGP_PORT
-from netloom.model.addr import Family, IPNetwork
-from netloom.model.host import Block, Host
+from netloom.model.addr import Family, IPNetwork, cidr_order
+from netloom.model.host import Block
 from netloom.model.view import Problem, View
 
 
@@ -32,7 +34,9 @@ class BgpPlan:
     ``unexported``; no more specific route leaves the host. ``links`` are the interfaces of the
     underlay, and those that lead to routers. No route inside ``protected`` is taken from a router,
     nor from one of another AS a route inside an own block, nor one ``too_fine``: inside a pool, of
-    lengths that no block there has. ``problems`` is what cannot be done.
+    lengths that no block there has, or the very network of one of the host's cards; but ``loans``,
+    single addresses in another host than their block, are taken. ``problems`` is what cannot be
+    done.
     """
 
     router_id: ipaddress.IPv4Address
@@ -46,6 +50,7 @@ class BgpPlan:
     unexported: tuple[IPNetwork, ...] = ()
     protected: tuple[IPNetwork, ...] = ()
     too_fine: tuple[tuple[IPNetwork, int, int], ...] = ()
+    loans: tuple[IPNetwork, ...] = ()
     advertised: tuple[Advertised, ...] = ()
     log_severity: str = "Warning"
     problems: tuple[Problem, ...] = ()
@@ -58,7 +63,7 @@ Ranges = Mapping[str, tuple[IPNetwork, ...]]
 def plan(view: View, ranges: Ranges) -> BgpPlan:
     """Return the plan of this host for the blocks of networks inside ``ranges``."""
     said = settings(view.cluster)
-    host = view.cluster.hosts.get(view.host_id) or Host(view.host_id, view.host_id)
+    host = view.host
     own = said.speaker(view.cluster, host)
     blocks = [
         block
@@ -67,28 +72,34 @@ def plan(view: View, ranges: Ranges) -> BgpPlan:
     ]
     everyone = [said.speaker(view.cluster, each) for each in view.cluster.hosts.values()]
     asked = peers(view.cluster, everyone)
-    others: dict[Family, tuple[Speaker, ...]] = {
-        family: tuple(_speaking(view, ranges, blocks, everyone, family))
-        for family in view.facts.underlay
-    }
-    table = Table(view, said, own, others, asked.all, by_family(ranges))
+    found = others(view, ranges, blocks, everyone)
+    table = Table(view, said, own, found.by_family, asked.all, by_family(ranges))
     sessions = table.sessions()
     mine = said.of(host.name)
     links = tuple(_links(view, sessions, mine, table.problems))
+    hidden = tuple(_unexported(view, ranges))
+    told = [b for b in blocks if not any(covers(pool, b.cidr) for pool in hidden)]
+    table.problems += untold(view, told, sessions, found.by_family)
     return BgpPlan(
         _router_id(view),
         own.as_number,
-        tuple(sorted((b.cidr for b in blocks if b.host_id == view.host_id), key=_order)),
+        tuple(sorted((b.cidr for b in blocks if b.host_id == view.host_id), key=cidr_order)),
         sessions,
         links,
         port=own.port,
         cluster_id=own.cluster_id,  # type: ignore[arg-type]  # an IPv4 one, its parser says
-        unexported=tuple(_unexported(view, ranges)),
+        unexported=hidden,
         protected=tuple(_protected(view, ranges)),
-        too_fine=tuple(_too_fine(view, ranges, blocks)),
+        too_fine=(
+            *_too_fine(view, ranges, [b for b in blocks if not b.lender]),
+            *_connected(view),
+        ),
+        loans=tuple(_lent_elsewhere(view, blocks)),
         advertised=mine.advertised,
         log_severity=mine.log_severity or "Warning",
-        problems=tuple(dict.fromkeys((*said.problems, *asked.problems, *table.problems))),
+        problems=tuple(
+            dict.fromkeys((*said.problems, *asked.problems, *found.problems, *table.problems))
+        ),
     )
 
 
@@ -99,30 +110,9 @@ def covers(outer: IPNetwork, inner: IPNetwork) -> bool:
 
 def by_family(ranges: Ranges) -> dict[Family, tuple[IPNetwork, ...]]:
     """Return all ranges by their family, each once, sorted."""
-    all_ranges = sorted({cidr for each in ranges.values() for cidr in each}, key=_order)
+    all_ranges = sorted({cidr for each in ranges.values() for cidr in each}, key=cidr_order)
     families: tuple[Family, ...] = (4, 6)
     return {f: tuple(cidr for cidr in all_ranges if cidr.version == f) for f in families}
-
-
-def _speaking(
-    view: View,
-    ranges: Ranges,
-    blocks: list[Block],
-    everyone: Iterable[Speaker],
-    family: Family,
-) -> Iterator[Speaker]:
-    """Yield the other hosts that speak BGP for one of the networks in a family."""
-    holders = {block.host_id for block in blocks if block.cidr.version == family}
-    names = {name for name, each in ranges.items() if any(r.version == family for r in each)}
-    for speaker in sorted(everyone, key=lambda each: each.host.id):
-        host = speaker.host
-        address = host.underlay(family)
-        if host.id == view.host_id or address is None:
-            continue
-        if address.version == 6 and address.scope_id:
-            continue  # another hand wrote it; no agent says so of itself
-        if host.id in holders or names.intersection(host.serves):
-            yield speaker
 
 
 def _links(
@@ -170,7 +160,7 @@ def _protected(view: View, ranges: Ranges) -> list[IPNetwork]:
     underlay = {each[1].network for each in view.facts.underlay.values()}
     pools = {pool.cidr for each in view.cluster.networks.values() for pool in each.pools}
     routed = {cidr for each in ranges.values() for cidr in each}
-    return sorted(underlay | (pools - routed), key=_order)
+    return sorted(underlay | (pools - routed), key=cidr_order)
 
 
 def _too_fine(
@@ -199,14 +189,22 @@ def _too_fine(
                 yield pool.cidr, last + 1, pool.cidr.max_prefixlen
 
 
+def _connected(view: View) -> list[tuple[IPNetwork, int, int]]:
+    """Return the networks of the host's cards: the kernel has a route there that is nearer."""
+    networks = {interface.network for _, interface, _ in view.facts.candidates}
+    return [(net, net.prefixlen, net.prefixlen) for net in sorted(networks, key=cidr_order)]
+
+
+def _lent_elsewhere(view: View, blocks: Iterable[Block]) -> list[IPNetwork]:
+    """Return the loans that lead to other hosts."""
+    return sorted(
+        (b.cidr for b in blocks if b.lender and b.host_id != view.host_id), key=cidr_order
+    )
+
+
 def _router_id(view: View) -> ipaddress.IPv4Address:
     """Return the IPv4 underlay address, else a number made of the host's id (RFC 6286: any)."""
     chosen = view.facts.underlay.get(4)
     if chosen is not None and isinstance(chosen[1].ip, ipaddress.IPv4Address):
         return chosen[1].ip
-    host = view.cluster.hosts.get(view.host_id) or Host(view.host_id, view.host_id)
-    return ipaddress.IPv4Address(zlib.crc32(host.id.encode()) % 0xDFFFFFFF + 1)
-
-
-def _order(cidr: IPNetwork) -> tuple[int, int, int]:
-    return cidr.version, int(cidr.network_address), cidr.prefixlen
+    return ipaddress.IPv4Address(zlib.crc32(view.host_id.encode()) % 0xDFFFFFFF + 1)

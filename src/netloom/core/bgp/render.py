@@ -61,15 +61,13 @@ def render(plan: BgpPlan) -> str:
 def _head(plan: BgpPlan) -> str:
     links = ", ".join(quoted(link, "interface") for link in plan.links)
     direct = f"protocol direct underlay {{\n  ipv4;\n  ipv6;\n  interface {links};\n}}\n"
-    routers = any(session.router for session in plan.sessions)
-    wait = plan.timers.router_wait if routers else plan.timers.restart_wait
     return (
         "# Written by Netloom; it is put back when it is changed.\n"
         f"{_log(plan.log_severity)}"
         f"router id {plan.router_id};\n"
         "timeformat base iso long us;\n"
         "timeformat protocol iso long ms;\n"
-        f"graceful restart wait {_seconds(wait)};\n"
+        f"graceful restart wait {_seconds(plan.timers.restart_wait)};\n"
         "protocol device {\n  scan time 10;\n}\n" + (direct if links else "")
     )
 
@@ -144,7 +142,7 @@ def _session(plan: BgpPlan, session: Session) -> str:
     return f"""\
 protocol bgp {session.name} {{
 {lines}  ipv{family} {{
-    import filter {{ {taken(session, protected, plan.too_fine)} }};
+    import filter {{ {taken(session, protected, plan.too_fine, plan.loans)} }};
     export filter {{ {sent(session, plan.unexported, colours)} }};
     next hop {_next_hop(session, external)};
     gateway recursive;

@@ -65,9 +65,9 @@ class Timers:
 
     ``connect``, ``retry``, ``error_*``: small, so that a mesh comes up in a second or two, and not
     so small that hosts without an answer are a storm. ``restart_wait`` bounds how long a daemon
-    that was killed waits for all peers before it routes anew (BIRD's own 240 s are a known plague);
-    ``router_wait`` does so where routers are among them, some of which let nobody in for five
-    seconds after a session ended (GoBGP's idle hold time). ``restart`` is how long peers keep the
+    that was killed waits for all peers before it routes anew (BIRD's own 240 s are a known plague):
+    on a busy host their sessions take seconds, and some routers let nobody in for five after one
+    ended (GoBGP's idle hold time). ``restart`` is how long peers keep the
     routes of one that restarts.
     """
 
@@ -76,8 +76,7 @@ class Timers:
     error_least: timedelta = timedelta(seconds=1)
     error_most: timedelta = timedelta(seconds=4)
     hold: timedelta = timedelta(seconds=90)
-    restart_wait: timedelta = timedelta(seconds=5)
-    router_wait: timedelta = timedelta(seconds=10)
+    restart_wait: timedelta = timedelta(seconds=10)
     restart: timedelta = timedelta(seconds=120)
 
 

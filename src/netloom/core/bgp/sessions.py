@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from netloom.core.bgp.misnamed import misnamed
 from netloom.core.bgp.passwords import password
 from netloom.core.bgp.peerings import (
     Pairing,
     is_for,
-    is_true_of,
     pairing,
     rank,
     routers,
@@ -19,6 +19,7 @@ from netloom.core.bgp.session import Session, session_name
 from netloom.core.bgp.speakers import CONFIGURATION, Settings, Speaker
 from netloom.core.resources.bgp import BgpPeer
 from netloom.core.resources.bgp_filter import BgpFilter, parse_filter
+from netloom.core.resources.values import BGP_PORT
 from netloom.model.addr import Family, IPAddress, IPNetwork
 from netloom.model.errors import InvalidConfig
 from netloom.model.secret import Secret
@@ -46,7 +47,7 @@ class Table:
     def sessions(self) -> tuple[Session, ...]:
         """Return all sessions: by family, those with hosts before those with routers."""
         found = []
-        for family in sorted(self.view.facts.underlay):
+        for family in self._families():
             with_routers = tuple(self._with_routers(family))
             for session in self._with_hosts(family):
                 transit = bool(with_routers or self.own.cluster_id)
@@ -56,6 +57,13 @@ class Table:
         self._say_without_underlay()
         self._say_alone(found)
         return tuple(found)
+
+    def _families(self) -> list[Family]:
+        """Return the families in which to speak: not from an address that another host had first.
+
+        Its neighbours would take us for that host. Why not is told where the address is (agent).
+        """
+        return [f for f in sorted(self.view.facts.underlay) if self.own.host.contests(f) is None]
 
     def _with_hosts(self, family: Family) -> Iterator[Session]:
         local = self.view.facts.underlay[family][1].ip
@@ -127,7 +135,7 @@ class Table:
             assert peer.address is not None
             if peer.address.version != family:
                 continue
-            first = decided.setdefault((peer.address, peer.port), peer)
+            first = decided.setdefault(_place(peer), peer)
             if first is not peer:
                 if rank(first) == rank(peer) and replace(first, name=peer.name) != peer:
                     self._say(
@@ -152,14 +160,14 @@ class Table:
         others = [other for other in self.others[family] if other.host != self.own.host]
         direct = [o for o in others if any(_same_router(p, peer, o) for p in self.peers)]
         session = Session(
-            session_name(_prefix(peer), peer.address, peer.port),
+            session_name(_prefix(peer), *_place(peer)),
             local if peer.use_node_address else None,
             peer.address,
             peer.as_number,
             self.ranges.get(family, ()),
             password=text,
             router=True,
-            port=peer.port,
+            port=_place(peer)[1],
             local_as=peer.local_as,
             transit=len(direct) < len(others),
             direct=tuple(a for o in direct if (a := o.host.underlay(family)) is not None),
@@ -196,11 +204,12 @@ class Table:
         """Return whose address is whose, of all hosts; other cards' of this host included."""
         found = {interface.ip: self.own for _, interface, _ in self.view.facts.candidates}
         found |= {each[1].ip: self.own for each in self.view.facts.underlay.values()}
-        for host in self.view.cluster.hosts.values():
-            if host.id != self.own.host.id:
-                for address in (host.underlay4, host.underlay6):
-                    if address is not None:
-                        found[address] = self.settings.speaker(self.view.cluster, host)
+        cluster = self.view.cluster
+        for host_id in sorted(cluster.hosts.keys() - {self.own.host.id}):
+            speaker = self.settings.speaker(cluster, cluster.hosts[host_id])
+            for address in (speaker.host.underlay4, speaker.host.underlay6):
+                if address is not None:
+                    found.setdefault(address, speaker)
         return found
 
     def _password(self, secret: Secret | None, subject: str, field: str) -> str | None:
@@ -216,19 +225,8 @@ class Table:
             named = hosts.get(peer.address) if peer.address else None
             if named is None or not (named is self.own or is_for(peer, self.own)):
                 continue
-            if named is self.own and peer.node == self.own.host.name:
-                self._say(
-                    peer,
-                    f"spec.peerIP: {peer.address} is {self.own.host.name}'s own address",
-                    "name the address of another router or host",
-                )
-            elif not is_true_of(peer, named):
-                self._say(
-                    peer,
-                    f"spec.asNumber: {peer.address} is host {named.host.name}, of AS "
-                    f"{named.as_number} and not {peer.as_number}",
-                    f"write asNumber: {named.as_number}",
-                )
+            if error := misnamed(peer, named):
+                self._say(peer, str(error), error.hint)
 
     def _say_without_underlay(self) -> None:
         for peer in routers(self.peers, self.own, {}):
@@ -251,7 +249,8 @@ class Table:
         elif not self.own.mesh:
             why = "nodeToNodeMeshEnabled is false"
             hint += ", or set it to true in BGPConfiguration(default)"
-        for family, others in self.others.items():
+        for family in self._families():
+            others = self.others.get(family, ())
             alone = family not in served and any(o.host.id != self.own.host.id for o in others)
             if alone and not self.problems:
                 text = (
@@ -279,5 +278,9 @@ def _timed(session: Session, peer: BgpPeer) -> Session:
 
 
 def _same_router(peer: BgpPeer, router: BgpPeer, speaker: Speaker) -> bool:
-    same = (peer.address, peer.port) == (router.address, router.port)
-    return same and is_for(peer, speaker)
+    return peer.address is not None and _place(peer) == _place(router) and is_for(peer, speaker)
+
+
+def _place(peer: BgpPeer) -> tuple[IPAddress, int]:
+    assert peer.address is not None
+    return peer.address, peer.port or BGP_PORT

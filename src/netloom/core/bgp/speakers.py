@@ -16,13 +16,13 @@ from netloom.core.resources.bgp import (
     parse_configuration,
     parse_node,
 )
+from netloom.core.resources.contract import unreadable
 from netloom.core.resources.node import KIND as NODE_KIND
 from netloom.core.resources.node import labels_of
 from netloom.core.resources.values import BGP_PORT
 from netloom.model.addr import IPAddress
 from netloom.model.errors import InvalidConfig
 from netloom.model.host import Host
-from netloom.model.resource import Resource
 from netloom.model.view import Cluster, Problem
 
 CONFIGURATION = "BGPConfiguration"
@@ -111,8 +111,3 @@ def settings(cluster: Cluster) -> Settings:
         if said.mesh_password
     ]
     return Settings(default, own, nodes, tuple(problems))
-
-
-def unreadable(resource: Resource, error: InvalidConfig) -> Problem:
-    """Return the problem of a resource in the store that is not as it should be."""
-    return Problem("error", f"{resource.kind}({resource.name})", str(error), error.hint)

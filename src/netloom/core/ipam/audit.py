@@ -6,13 +6,14 @@ an empty answer means that journal, store and live containers agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from netloom.core.ipam.blocks import overlap, within
 from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.endpoint import Endpoint
-from netloom.model.host import Block
+from netloom.model.host import Block, block_order
+from netloom.model.keys import host_key, network_key
 from netloom.model.view import Cluster, Problem
 
 #: Every kind of finding and what it means, the most serious first.
@@ -50,7 +51,8 @@ class Facts:
     unheld addresses are not judged). ``journal`` is False where this host's journal is unknown
     (no agent here): what the store shows is then taken for it. An intent is an attach in progress
     unless it was created before ``intents_before`` (as ``Endpoint.created``): then nobody is
-    coming back for it. ``unreadable`` is what the journal's reader complained about.
+    coming back for it. ``unreadable`` is what the journal's reader complained about, ``unread`` the
+    store's keys that cannot be read: whether hosts and networks are there is not judged by them.
     """
 
     cluster: Cluster
@@ -61,6 +63,7 @@ class Facts:
     journal: bool = True
     intents_before: str = ""
     unreadable: tuple[Problem, ...] = ()
+    unread: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,6 +86,7 @@ def check(facts: Facts) -> tuple[Finding, ...]:
         *(_unreadable(facts.host_id, problem) for problem in facts.unreadable),
         *_outside(facts, held),
         *_blocks(facts.cluster),
+        *_orphans(facts),
         *(_mirror(facts) if facts.journal else ()),
         *(_live(facts, facts.live) if facts.live is not None else ()),
     ]
@@ -159,10 +163,7 @@ def _outside(facts: Facts, held: Iterable[Endpoint]) -> Iterator[Finding]:
 
 
 def _blocks(cluster: Cluster) -> Iterator[Finding]:
-    blocks = sorted(
-        cluster.blocks.values(),
-        key=lambda b: (b.network, b.cidr.version, int(b.cidr.network_address), b.cidr.prefixlen),
-    )
+    blocks = sorted(cluster.blocks.values(), key=block_order)
     # CIDRs are nested or disjoint, and sorted so a larger one comes before those inside it: what
     # overlaps a block is found among the chain of blocks that is still open around it.
     chain: list[Block] = []
@@ -172,10 +173,23 @@ def _blocks(cluster: Cluster) -> Iterator[Finding]:
         ):
             chain.pop()
         for outer in chain:
-            if outer.confirmed and block.confirmed:
+            if outer.confirmed and block.confirmed and block.lender != outer.host_id:
                 yield _overlap(outer, block)
+        if block.lender and not any(outer.host_id == block.lender for outer in chain):
+            yield _unbacked(block)
         chain.append(block)
-        yield from _orphan(cluster, block)
+
+
+def _unbacked(loan: Block) -> Finding:
+    return Finding(
+        "orphan-block",
+        str(loan.cidr),
+        "",
+        loan.host_id,
+        f"{loan.cidr.network_address} of network {loan.network} is lent to host {loan.host_id} by "
+        f"host {loan.lender}, which holds no block around it",
+        "nothing to do: it goes with its container, and until then nobody else gets it",
+    )
 
 
 def _overlap(outer: Block, inner: Block) -> Finding:
@@ -191,20 +205,36 @@ def _overlap(outer: Block, inner: Block) -> Finding:
     )
 
 
-def _orphan(cluster: Cluster, block: Block) -> Iterator[Finding]:
-    network = cluster.networks.get(block.network)
-    remedy = f"netloom ipam release --block {block.cidr} --network {block.network}, once empty"
-    if block.host_id not in cluster.hosts:
-        reason = f"belongs to host {block.host_id}, which is not known"
-        remedy = f"netloom host forget {block.host_id}, if that host is gone for good"
-    elif network is None:
-        reason = "belongs to a network that does not exist"
-    elif not any(within(block.cidr, pool.cidr) for pool in network.pools):
-        reason = "lies in no pool of it any more"
-    else:
-        return
-    text = f"block {block.cidr} of network {block.network} {reason}"
-    yield Finding("orphan-block", str(block.cidr), "", block.host_id, text, remedy)
+def orphans(cluster: Cluster, unread: Collection[str] = ()) -> Mapping[Block, str]:
+    """Return the blocks that no network has in a pool, each with the reason, as a part of speech.
+
+    Nobody deals from them. Of a network whose key is among those ``unread`` nothing can be told.
+    """
+    found = {}
+    for block in cluster.blocks.values():
+        network = cluster.networks.get(block.network)
+        if network is None:
+            if network_key(block.network) not in unread:
+                found[block] = "belongs to a network that does not exist"
+        elif not any(within(block.cidr, pool.cidr) for pool in network.pools):
+            found[block] = "lies in no pool of it any more"
+    return found
+
+
+def _orphans(facts: Facts) -> Iterator[Finding]:
+    nowhere, hosts = orphans(facts.cluster, facts.unread), facts.cluster.hosts
+    for block in facts.cluster.blocks.values():
+        remedy = (
+            "its host gives it back once it is empty; if that host does not run: "
+            f"netloom ipam release --block {block.cidr} --network {block.network}"
+        )
+        reason = nowhere.get(block, "")
+        if block.host_id not in hosts and host_key(block.host_id) not in facts.unread:
+            reason = f"belongs to host {block.host_id}, which is not known"
+            remedy = f"netloom host forget {block.host_id}, if that host is gone for good"
+        if reason:
+            text = f"block {block.cidr} of network {block.network} {reason}"
+            yield Finding("orphan-block", str(block.cidr), "", block.host_id, text, remedy)
 
 
 def _mirror(facts: Facts) -> Iterator[Finding]:

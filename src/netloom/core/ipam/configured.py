@@ -1,8 +1,9 @@
 """The IPAMConfiguration ``default``: what people say of the addresses of all networks at once.
 
 Kept as the document that it is. Of it ``maxBlocksPerHost`` has an effect: on-demand networks give a
-host no more blocks of a pool. Addresses are never borrowed here, which ``strictAffinity`` asks for.
-Source: reference/calico.md §3.
+host no more blocks of a pool, and ``strictAffinity``: where it is written, it says for all networks
+whose attachment lends whether hosts borrow addresses of each other's blocks. Calico does unless it
+is told not to; here nobody borrows who was not told to. Source: reference/calico.md §3.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields
-from netloom.model.network import Network
+from netloom.model.network import Addressing, Network
 from netloom.model.resource import Resource
+from netloom.model.surprise import foreseen
 from netloom.model.view import Cluster
 
 KIND, NAME = "IPAMConfiguration", "default"
@@ -24,20 +26,26 @@ _LONGEST_COOLDOWN_S = 1200
 
 @dataclass(frozen=True, slots=True)
 class IpamConfiguration:
-    """What the document says; ``max_blocks`` 0 means that it sets no limit."""
+    """What the document says; ``max_blocks`` 0 and ``strict`` None mean that it says nothing."""
 
-    strict: bool = True
+    strict: bool | None = None
     max_blocks: int = 0
     ignored_fields: tuple[str, ...] = ()
 
 
-def limited(cluster: Cluster, network: Network) -> Network:
-    """Return a network with the limit of blocks that holds for a host: the smaller one there is."""
-    most = configuration(cluster).max_blocks
-    addressing = network.addressing
-    if addressing.mode != "on-demand" or not 0 < most < addressing.max_blocks_per_host:
+def limited(cluster: Cluster, network: Network, *, lends: bool = False) -> Network:
+    """Return a network with what holds for its hosts: the smaller limit of blocks, and borrowing.
+
+    ``lends`` tells whether its attachment can lend.
+    """
+    said, addressing = configuration(cluster), network.addressing
+    if addressing.mode != "on-demand":
         return network
-    return replace(network, addressing=replace(addressing, max_blocks_per_host=most))
+    most = min(said.max_blocks or addressing.max_blocks_per_host, addressing.max_blocks_per_host)
+    borrowing = lends and (addressing.borrowing if said.strict is None else not said.strict)
+    if (most, borrowing) == (addressing.max_blocks_per_host, addressing.borrowing):
+        return network
+    return replace(network, addressing=Addressing(addressing.mode, most, borrowing))
 
 
 def configuration(cluster: Cluster) -> IpamConfiguration:
@@ -49,10 +57,11 @@ def configuration(cluster: Cluster) -> IpamConfiguration:
         return IpamConfiguration()  # whoever wrote it past the check
 
 
+@foreseen
 def parse(spec: Mapping[str, Any]) -> IpamConfiguration:
     """Read a spec. Raises InvalidConfig."""
     fields = Fields(spec, "spec")
-    strict = fields.take_bool("strictAffinity", False)
+    strict = fields.take_bool("strictAffinity", False) if "strictAffinity" in spec else None
     automatic = fields.take_bool("autoAllocateBlocks", True)
     most = fields.take_int("maxBlocksPerHost", 0, 0, _MOST_BLOCKS)
     cooldown = fields.take_int("ipCooldownSeconds", 0, 0, _LONGEST_COOLDOWN_S)
@@ -70,10 +79,9 @@ def parse(spec: Mapping[str, Any]) -> IpamConfiguration:
             f"spec.maxBlocksPerHost: {most} goes with strictAffinity: true alone",
             field="spec.maxBlocksPerHost",
             value=most,
-            hint="set strictAffinity: true; addresses are never borrowed here in any case",
+            hint="set strictAffinity: true",
         )
     ignored = (
-        "" if strict else "strictAffinity: no host ever borrows addresses of another's block",
         "ipCooldownSeconds: what was freed last is dealt last" if cooldown else "",
         "kubeVirtVMAddressPersistence" if virtual is not None else "",
     )

@@ -21,8 +21,14 @@ from netloom.core.ipam.blocks import first_last, merged
 from netloom.model.addr import Family, IPAddress, IPNetwork
 from netloom.model.errors import Conflict
 
+_LENT = "lent to host "
 #: How many freed addresses may rest while there are others that were never used.
 FREED_LIMIT = 4096
+
+
+def lent_to(host_id: str) -> str:
+    """Return what stands in the place of a handle for an address that another host has."""
+    return _LENT + host_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +236,11 @@ class Ledger:
         return Usage(cidr, last - first + 1, len(held), withheld)
 
     def _held_by(self, address: IPAddress, holder: str) -> Conflict:
+        if holder.startswith(_LENT):
+            return Conflict(
+                f"{address} of network {self.network} is {holder}",
+                hint="choose another address: this one comes back when its container there is gone",
+            )
         return Conflict(
             f"{address} of network {self.network} is held by {holder}",
             hint=f"choose another address, or free it: netloom ipam release --handle {holder}",

@@ -14,6 +14,7 @@ from netloom.model.fields import Fields
 from netloom.model.host import Reservation
 from netloom.model.network import Network
 from netloom.model.resource import Resource
+from netloom.model.surprise import foreseen
 from netloom.model.view import Cluster
 
 KIND = "IPReservation"
@@ -39,6 +40,7 @@ def from_documents(resources: Iterable[Resource], network: Network) -> Iterator[
                 yield Reservation(network.name, cidr, f"{KIND} {resource.name}")
 
 
+@foreseen
 def ranges(resource: Resource) -> tuple[IPNetwork, ...]:
     """Return the ranges that an IPReservation names. Raises InvalidConfig."""
     fields = Fields(resource.spec, "spec")

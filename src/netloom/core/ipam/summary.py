@@ -10,7 +10,7 @@ from netloom.core.ipam.blocks import first_last, merged, within
 from netloom.core.ipam.reserved import reserved
 from netloom.model.addr import IPAddress, IPNetwork
 from netloom.model.endpoint import Endpoint
-from netloom.model.host import Block, Reservation
+from netloom.model.host import Block, Reservation, block_order
 from netloom.model.pool import Pool
 from netloom.model.view import Cluster
 
@@ -70,7 +70,7 @@ def summarise(cluster: Cluster, endpoints: Iterable[Endpoint]) -> list[PoolCount
             )
             blocks = sorted(
                 (b for b in cluster.blocks.values() if b.network == name and _in(b, pool)),
-                key=lambda block: (int(block.cidr.network_address), block.cidr.prefixlen),
+                key=block_order,
             )
             counted = tuple((block, _count(block.cidr, taken, spans)) for block in blocks)
             result.append(PoolCount(name, pool, _count(pool.cidr, taken, spans), counted))
@@ -88,7 +88,7 @@ def find(cluster: Cluster, endpoints: Iterable[Endpoint], address: IPAddress) ->
             blocks = [b for b in cluster.blocks.values() if b.network == name and address in b.cidr]
             kept = tuple(each for each in reserved(cluster, network) if address in each.cidr)
             holders = tuple(each for each in holding if each.network == name)
-            block = blocks[0] if blocks else None
+            block = max(blocks, key=lambda block: block.cidr.prefixlen, default=None)
             result.append(Whereabouts(name, pool, block, holders, kept))
     return result
 

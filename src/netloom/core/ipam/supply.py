@@ -7,7 +7,6 @@ would help and is allowed (:class:`NeedBlock`, which the agent answers by claimi
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,7 +14,7 @@ from types import MappingProxyType
 from netloom.core.ipam.blocks import block_limit, block_of, within
 from netloom.core.ipam.draining import draining, of_present_size
 from netloom.core.ipam.ledger import Ledger, Usage
-from netloom.model.addr import Family, IPAddress, IPNetwork
+from netloom.model.addr import Family, IPAddress, IPNetwork, as_network
 from netloom.model.errors import Conflict, Exhausted, InvalidConfig
 from netloom.model.host import Block, Reservation
 from netloom.model.network import Network
@@ -61,10 +60,14 @@ class Supply:
         ]
 
     def reserved(self) -> list[IPNetwork]:
-        """Return what is not dealt by itself: reservations, closed pools, blocks being drained."""
+        """Return what is not dealt by itself.
+
+        Reservations, closed pools, blocks being drained, and loans: each is for one container.
+        """
         closed = [pool.cidr for pool in self.network.pools if not self.deals(pool)]
         named = [each.cidr for each in self.reservations if each.network == self.network.name]
-        return [*named, *closed, *draining(self.network, self.cidrs())]
+        loans = [block.cidr for block in self.blocks if block.lender]
+        return [*named, *closed, *loans, *draining(self.network, self.cidrs())]
 
     def usage(self, ledger: Ledger) -> tuple[Usage, ...]:
         """Count the addresses of each block that is dealt from."""
@@ -85,8 +88,8 @@ class NeedBlock(Exhausted):
     """Every block of the host is full, and the network lets it claim one more.
 
     ``pools`` are those that one may be claimed from, in order; ``known`` the blocks that are there
-    already; ``only``, if set, the very block that holds an address asked for. Whoever cannot
-    claim may pass this on: it is an Exhausted that says so.
+    already; ``only``, if set, the very block that holds ``wish``, an address asked for. Whoever
+    cannot claim may pass this on: it is an Exhausted that says so.
     """
 
     def __init__(
@@ -96,8 +99,11 @@ class NeedBlock(Exhausted):
         *,
         text: str,
         only: IPNetwork | None = None,
+        wish: IPAddress | None = None,
     ) -> None:
         super().__init__(text, hint="the host claims one more block as soon as the store is there")
+        self.supply = supply
+        self.wish = wish
         self.network = supply.network
         self.host_id = supply.host_id
         self.pools = pools
@@ -170,9 +176,10 @@ def _check_wish(ledger: Ledger, supply: Supply, wish: IPAddress) -> None:
     text = (
         f"{wish} is in no block that this host holds of network {network.name} (it holds: {held})"
     )
-    if len(of_present_size(pool, own)) < block_limit(network.addressing):
-        only = block_of(pool, ipaddress.ip_network(wish))
-        raise NeedBlock(supply, (pool,), text=text, only=only)
+    room = len(of_present_size(pool, own)) < block_limit(network.addressing)
+    if room or network.addressing.borrowing:
+        only = block_of(pool, as_network(wish))
+        raise NeedBlock(supply, (pool,), text=text, only=only, wish=wish)
     raise Conflict(
         text,
         hint="choose an address of these blocks, or attach on the host that holds it: "

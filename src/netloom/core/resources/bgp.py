@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from netloom.core.resources.values import (
-    BGP_PORT,
     both,
     check_scope,
     parse_community,
@@ -20,6 +19,7 @@ from netloom.core.resources.values import (
     take_address_and_port,
     take_as,
     take_flag,
+    take_machine,
     take_number,
     take_seconds,
     take_secret,
@@ -31,9 +31,10 @@ from netloom.core.resources.values import (
 from netloom.model.addr import IPAddress, IPNetwork, parse_network
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
-from netloom.model.resource import Resource
+from netloom.model.resource import Resource, parse_resource_name
 from netloom.model.secret import Secret
 from netloom.model.selector import Selector
+from netloom.model.surprise import foreseen
 
 #: What Calico's users know; it is of the range for private use (RFC 6996).
 DEFAULT_AS = 64512
@@ -71,7 +72,8 @@ class BgpPeer:
     """Sessions of some hosts with a router, or with other hosts.
 
     The hosts are ``node``, those that ``node_selector`` selects, or all. The other side is
-    ``address`` (with ``port``) in AS ``as_number``, or the hosts that ``peer_selector`` selects.
+    ``address`` in AS ``as_number``, at ``port`` (None: not said), or the hosts that
+    ``peer_selector`` selects.
     ``next_hop``: ``auto`` (self towards another AS), ``self`` or ``keep``.
     """
 
@@ -79,7 +81,7 @@ class BgpPeer:
     node: str = ""
     node_selector: Selector | None = None
     address: IPAddress | None = None
-    port: int = BGP_PORT
+    port: int | None = None
     peer_selector: Selector | None = None
     as_number: int | None = None
     local_as: int | None = None
@@ -103,6 +105,7 @@ class NodeBgp:
     cluster_id: IPAddress | None = None
 
 
+@foreseen
 def parse_configuration(resource: Resource) -> BgpConfiguration:
     """Read a BGPConfiguration. Raises InvalidConfig."""
     check_scope(resource)
@@ -126,10 +129,13 @@ def parse_configuration(resource: Resource) -> BgpConfiguration:
     return parsed
 
 
+@foreseen
 def parse_peer(resource: Resource) -> BgpPeer:
     """Read a BGPPeer. Raises InvalidConfig."""
     fields = Fields(resource.spec, "spec")
     node = fields.take_str("node")
+    if node:
+        take_text(node, fields.path("node"))
     node_selector = take_selector(fields, "nodeSelector")
     address, port = take_address_and_port(fields, "peerIP")
     peer_selector = take_selector(fields, "peerSelector")
@@ -152,9 +158,9 @@ def parse_peer(resource: Resource) -> BgpPeer:
         take_seconds(fields, "keepaliveTime", MOST_KEEPALIVE_S),
         take_number(fields, "numAllowedLocalASNumbers", 0, 10) or 0,
         take_number(fields, "ttlSecurity", 1, 254),
-        take_address(fields, "reachableBy"),
+        take_machine(fields, "reachableBy"),
         tuple(
-            take_text(item, fields.path(f"filters[{i}]"))
+            parse_resource_name(item, fields.path(f"filters[{i}]"))
             for i, item in enumerate(fields.take_list("filters"))
         ),
         take_unused(fields, _PEER_UNUSED),
@@ -194,6 +200,7 @@ def _check_sides(peer: BgpPeer, fields: Fields) -> None:
         )
 
 
+@foreseen
 def parse_node(spec: Mapping[str, Any]) -> NodeBgp:
     """Read what a Node's ``spec.bgp`` says of AS and route reflection; the rest is the agent's."""
     fields = Fields(spec.get("bgp") or {}, "spec.bgp")

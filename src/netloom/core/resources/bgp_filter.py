@@ -10,6 +10,7 @@ from netloom.model.addr import IPNetwork, parse_network
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields
 from netloom.model.resource import Resource
+from netloom.model.surprise import foreseen
 
 #: In a rule, '*' and '?' stand for any text and any sign.
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:@*?-]{1,15}")
@@ -47,6 +48,7 @@ class BgpFilter:
     import6: tuple[FilterRule, ...] = ()
 
 
+@foreseen
 def parse_filter(resource: Resource) -> BgpFilter:
     """Read a BGPFilter. Raises InvalidConfig."""
     fields = Fields(resource.spec, "spec")
@@ -71,11 +73,7 @@ def _rule(item: object, where: str, version: int) -> FilterRule:
     fields = Fields(item, where)
     action = take_word(fields, "action", ("Accept", "Reject"))
     if action is None:
-        raise InvalidConfig(
-            f"{fields.path('action')}: missing",
-            field=fields.path("action"),
-            hint="write Accept or Reject",
-        )
+        raise fields.missing("action", "write Accept or Reject")
     text = fields.take("cidr")
     cidr = parse_network(text, fields.path("cidr")) if text else None
     if cidr is not None and cidr.version != version:
@@ -88,11 +86,7 @@ def _rule(item: object, where: str, version: int) -> FilterRule:
     operator = take_word(fields, "matchOperator", ("Equal", "NotEqual", "In", "NotIn"))
     if (cidr is None) != (operator is None):
         missing = "matchOperator" if operator is None else "cidr"
-        raise InvalidConfig(
-            f"{fields.path(missing)}: missing",
-            field=fields.path(missing),
-            hint="cidr and matchOperator belong together",
-        )
+        raise fields.missing(missing, "cidr and matchOperator belong together")
     lengths = _lengths(fields, cidr, version)
     source = take_word(fields, "source", ("RemotePeers",))
     interface = _interface(fields)

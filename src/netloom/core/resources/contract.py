@@ -9,8 +9,9 @@ from typing import Protocol
 from netloom.model.datastore import Delete, Put
 from netloom.model.endpoint import Endpoint
 from netloom.model.errors import InvalidConfig
+from netloom.model.labels import check_labels
 from netloom.model.resource import Resource
-from netloom.model.view import Cluster
+from netloom.model.view import Cluster, Problem
 
 Operation = Put | Delete
 
@@ -48,6 +49,14 @@ class Keeping(Protocol):
         ...
 
 
+#: Resources by (kind, namespace, name), and what is wrong with each.
+Misfits = Mapping[tuple[str, str, str], InvalidConfig]
+
+
+def _all_fit(_: Picture) -> Misfits:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of resource: its name, what else people call it, its check, and where it is kept.
@@ -55,6 +64,7 @@ class Kind:
     ``check`` raises InvalidConfig naming the field; it returns what of the document is understood
     but has no effect here, so that whoever writes it can be told: one dotted path each, or
     ``path: what does it here instead``. A kind that is ``told`` is shown, and written by nobody.
+    ``misfits`` returns the resources of the kind that do not fit to all else in a picture.
     """
 
     name: str
@@ -64,6 +74,7 @@ class Kind:
     aliases: tuple[str, ...] = ()
     namespaced: bool = False
     told: bool = False
+    misfits: Callable[[Picture], Misfits] = _all_fit
 
     def called(self, word: str) -> bool:
         """Tell whether ``word`` means this kind, whatever its case."""
@@ -87,9 +98,15 @@ class Kind:
         if self.namespaced != bool(resource.namespace):
             word = "has to be in a namespace" if self.namespaced else "is in no namespace"
             raise InvalidConfig(
-                f"metadata.namespace: a {self.name} {word}",
+                f"metadata.namespace: {self.name} {word}",
                 field="metadata.namespace",
                 value=resource.namespace,
                 hint="write e.g. namespace: default" if self.namespaced else "leave it out",
             )
+        check_labels(resource.labels, "metadata.labels")
         return self.check(resource)
+
+
+def unreadable(resource: Resource, error: InvalidConfig) -> Problem:
+    """Return the problem of a resource in the store that is not as it should be."""
+    return Problem("error", f"{resource.kind}({resource.name})", str(error), error.hint)

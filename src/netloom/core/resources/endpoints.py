@@ -9,6 +9,7 @@ from netloom.core.resources.values import take_text, take_word
 from netloom.model.addr import parse_address, parse_network
 from netloom.model.errors import InvalidConfig
 from netloom.model.fields import Fields, nearest
+from netloom.model.labels import check_labels
 from netloom.model.resource import Resource, check_text
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
@@ -20,14 +21,15 @@ def check_host_endpoint(resource: Resource) -> tuple[str, ...]:
     fields = Fields(resource.spec, "spec")
     take_text(fields.take_required("node"), fields.path("node"))
     interface = fields.take_str("interfaceName")
+    if interface:
+        take_text(interface, fields.path("interfaceName"))
     addresses = fields.take_list("expectedIPs")
     for i, address in enumerate(addresses):
         parse_address(address, fields.path(f"expectedIPs[{i}]"))
     if not interface and not addresses:
-        raise InvalidConfig(
-            f"{fields.path('interfaceName')}: missing",
-            field=fields.path("interfaceName"),
-            hint="name the interface, '*' for all of them, or its addresses in expectedIPs",
+        raise fields.missing(
+            "interfaceName",
+            "name the interface, '*' for all of them, or its addresses in expectedIPs",
         )
     for i, profile in enumerate(fields.take_list("profiles")):
         take_text(profile, fields.path(f"profiles[{i}]"))
@@ -53,8 +55,10 @@ def check_network_set(resource: Resource) -> tuple[str, ...]:
 def check_profile(resource: Resource) -> tuple[str, ...]:
     """Check ``{labelsToApply, ingress, egress}``; what they do comes with the choice ``policy``."""
     fields = Fields(resource.spec, "spec")
-    for name, value in fields.take_map("labelsToApply").items():
+    labels = fields.take_map("labelsToApply")
+    for name, value in labels.items():
         check_text(value, f"{fields.path('labelsToApply')}.{name}")
+    check_labels(labels, fields.path("labelsToApply"))
     for name in ("ingress", "egress"):
         for i, rule in enumerate(fields.take_list(name)):
             each = Fields(rule, fields.path(f"{name}[{i}]"))

@@ -1,12 +1,14 @@
 """FelixConfiguration: of Calico's many settings of its data path, those that mean something here.
 
 A document is kept whole, so that a cluster's files need no editing; what has no effect is named to
-whoever writes it, with where Netloom has the same. It is never a second place that says what a
+whoever writes it, with where Netloom has the same, and what Calico's has not either is refused
+(``core/resources/felix_fields``). It is never a second place that says what a
 network's definition says: of two such places one would be wrong.
 """
 
 from __future__ import annotations
 
+from netloom.core.resources.felix_fields import FIELDS
 from netloom.core.resources.values import check_scope, take_flag, take_number, take_word
 from netloom.model.fields import Fields
 from netloom.model.resource import Resource
@@ -49,7 +51,10 @@ _ELSEWHERE = {
 
 
 def check(resource: Resource) -> tuple[str, ...]:
-    """Check a FelixConfiguration; return the settings that have no effect here."""
+    """Check a FelixConfiguration; return the settings that have no effect here.
+
+    Raises InvalidConfig for a field that Calico's has not either, with the nearest that it has.
+    """
     check_scope(resource)
     fields = Fields(resource.spec, "spec")
     for name in _FLAGS:
@@ -58,6 +63,9 @@ def check(resource: Resource) -> tuple[str, ...]:
         take_word(fields, name, ("Enabled", "Disabled"))
     for name, (low, high) in _NUMBERS.items():
         take_number(fields, name, low, high)
+    for name in FIELDS:
+        fields.take(name)
+    fields.done()
     ignored = [name for name in sorted(resource.spec) if name not in (*_FLAGS, *_WORDS)]
     return tuple(
         fields.path(name) + (f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else "")

@@ -6,17 +6,19 @@ people say of it, kept as a document. A document may be there before its host is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from netloom.core.resources.bgp import parse_node
 from netloom.core.resources.contract import Operation, Picture
 from netloom.core.resources.documents import Documents
+from netloom.core.resources.values import take_unused
 from netloom.core.selection import parse
-from netloom.model.addr import IPAddress
+from netloom.core.selection_merge import by_family
+from netloom.model.addr import Family, IPAddress
 from netloom.model.errors import Conflict, InvalidConfig
-from netloom.model.fields import Fields
+from netloom.model.fields import Fields, nearest
 from netloom.model.host import Host
 from netloom.model.keys import host_key
 from netloom.model.resource import Resource
@@ -26,19 +28,38 @@ KIND = "Node"
 _DOCUMENTS = Documents(KIND)
 #: What people say; the rest of a spec is the agent's to say.
 _SAID = ("asNumber", "routeReflectorClusterID")
-_AGENTS = ("ipv4Address", "ipv6Address", "ipv4IPIPTunnelAddr")
-_CHOICE = "the annotation netloom/ip-autodetection-method says how it is chosen"
+_CHOICE = (
+    "the host's agent says it; the annotation netloom/ip-autodetection-method says how it is chosen"
+)
+_END = "the host's agent takes the tunnel's address out of the host's own first block"
+_MAC = "it follows from the host's id"
+#: What the agent decides of ``spec.bgp``, and of the rest of a spec: how.
+_AGENTS_BGP = {
+    "ipv4Address": _CHOICE,
+    "ipv6Address": _CHOICE,
+    "ipv4IPIPTunnelAddr": f"{_END}; `ip address show tunl0` there tells it",
+}
+_AGENTS = {
+    "ipv4VXLANTunnelAddr": _END,
+    "ipv6VXLANTunnelAddr": _END,
+    "vxlanTunnelMACAddr": _MAC,
+    "vxlanTunnelMACAddrV6": _MAC,
+}
+_UNUSED = ("orchRefs", "interfaces", "wireguard")
 
 
 #: Annotations of a Node that say how its host chooses the underlay, in Calico's words, by family.
-METHODS = {4: "netloom/ip-autodetection-method", 6: "netloom/ip6-autodetection-method"}
+METHODS: dict[Family, str] = {
+    4: "netloom/ip-autodetection-method",
+    6: "netloom/ip6-autodetection-method",
+}
 
 
 def method_of(cluster: Cluster, host_name: str) -> str:
     """Return what a host's underlay is chosen by (``core/selection``); "" when nobody said it."""
     document = cluster.resources.get((KIND, "", host_name))
     said = document.annotations if document else {}
-    return ";".join(f"{family}:{said[name]}" for family, name in METHODS.items() if said.get(name))
+    return by_family({family: said.get(name, "") for family, name in METHODS.items()})
 
 
 def labels_of(cluster: Cluster, host: Host) -> Mapping[str, str]:
@@ -50,31 +71,39 @@ def labels_of(cluster: Cluster, host: Host) -> Mapping[str, str]:
 def check(resource: Resource) -> tuple[str, ...]:
     """Check a Node; return what of it the agent decides."""
     parse_node(resource.spec)
+    _check_names(resource.annotations)
     for name in METHODS.values():
         _check_method(resource, name)
     fields = Fields(resource.spec, "spec")
     bgp = Fields(fields.take_map("bgp"), fields.path("bgp"))
     for name in _SAID:
         bgp.take(name)
-    agents = [name for name in _AGENTS if bgp.take(name) is not None]
+    ignored = [*_taken(bgp, _AGENTS_BGP)]
     bgp.done()
-    for name in (
-        "addresses",
-        "orchRefs",
-        "interfaces",
-        "wireguard",
-        "ipv4VXLANTunnelAddr",
-        "vxlanTunnelMACAddr",
-        "ipv6VXLANTunnelAddr",
-        "vxlanTunnelMACAddrV6",
-    ):
-        fields.take(name)
-    ignored = [name for name in resource.spec if name not in ("bgp", "addresses")]
+    fields.take("addresses")  # shown beside what it repeats
+    ignored = [*take_unused(fields, _UNUSED), *_taken(fields, _AGENTS), *ignored]
     fields.done()
-    return (
-        *(f"spec.{name}" for name in ignored),
-        *(f"{bgp.path(name)}: the host's agent says it; {_CHOICE}" for name in agents),
-    )
+    return tuple(ignored)
+
+
+def _taken(fields: Fields, reasons: Mapping[str, str]) -> Iterator[str]:
+    """Remove the fields that ``reasons`` names; yield the path of each that was there, and why."""
+    for name, reason in reasons.items():
+        if fields.take(name) is not None:
+            yield f"{fields.path(name)}: {reason}"
+
+
+def _check_names(annotations: Mapping[str, str]) -> None:
+    """Refuse an annotation of ours that means nothing; all others are people's own."""
+    for name in annotations:
+        if name.startswith("netloom/") and name not in METHODS.values():
+            field = f"metadata.annotations.{name}"
+            raise InvalidConfig(
+                f"{field}: unknown annotation",
+                field=field,
+                value=name,
+                hint=nearest(name, METHODS.values()),
+            )
 
 
 def _check_method(resource: Resource, name: str) -> None:

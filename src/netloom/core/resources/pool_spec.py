@@ -17,6 +17,16 @@ from netloom.model.resource import Resource
 NETWORK = "netloom/network"
 _BLOCK_SIZES = {4: 26, 6: 122}
 _LIMITS = {4: (20, 32), 6: (116, 128)}
+#: What of the spec goes to the pool itself, by the same names.
+_OF_POOL = (
+    "cidr",
+    "blockSize",
+    "natOutgoing",
+    "nodeSelector",
+    "disabled",
+    "disableBGPExport",
+    "assignmentMode",
+)
 _UNUSED = ("namespaceSelector", "allowedUses")
 _USES = ("Workload", "Tunnel", "LoadBalancer")
 
@@ -62,7 +72,11 @@ def read(resource: Resource) -> Asked:
             hint="set one of them to Never",
         )
     take_unused(fields, _UNUSED)
-    data = {**fields.rest(), "name": resource.name}
+    spec = {name: fields.take(name) for name in _OF_POOL}
+    if spec["cidr"] is None:
+        raise fields.missing("cidr")
+    fields.done()
+    data = {**{k: v for k, v in spec.items() if v is not None}, "name": resource.name}
     data.setdefault("natOutgoing", False)
     if data.get("nodeSelector") == "all()":
         del data["nodeSelector"]

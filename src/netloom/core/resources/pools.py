@@ -202,7 +202,7 @@ def _changed(picture: Picture, resource: Resource, before: Network | None, asked
         data["pools"] = [asked.pool.render()]
         data["backend"] = choice_of(asked.ipip, asked.vxlan).render()
         wanted = definition.parse(data)
-        amending.check_fit(picture.cluster, wanted)
+        amending.check_new(picture.cluster, wanted)
         return wanted
     choices: dict[Pool, Choice] = {}
     for pool in before.pools:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from netloom.core.bgp.misnamed import misfits
 from netloom.core.ipam import configured, reserved
 from netloom.core.resources import (
     bgp,
@@ -41,7 +42,14 @@ KINDS: dict[str, Kind] = {
         _document("IPAMConfiguration", "ipamConfigurations", configured.check, "ipamconfig"),
         Kind("Node", "nodes", node.check, node.Nodes(), ("no",)),
         _document("BGPConfiguration", "bgpConfigurations", bgp.check_configuration, "bgpconfig"),
-        _document("BGPPeer", "bgpPeers", bgp.check_peer, "bgpp"),
+        Kind(
+            "BGPPeer",
+            "bgpPeers",
+            bgp.check_peer,
+            Documents("BGPPeer"),
+            ("bgpp",),
+            misfits=misfits,
+        ),
         _document("BGPFilter", "bgpFilters", bgp_filter.check_filter),
         _document("HostEndpoint", "hostEndpoints", endpoints.check_host_endpoint, "hep"),
         Kind(

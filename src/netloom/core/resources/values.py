@@ -7,17 +7,36 @@ from __future__ import annotations
 
 import re
 
-from netloom.model.addr import IPAddress, parse_address
+from netloom.model.addr import IPAddress, parse_address, parse_network
 from netloom.model.errors import InvalidConfig
-from netloom.model.fields import Fields, nearest
+from netloom.model.fields import Fields, nearest, whole_number
 from netloom.model.resource import Resource
 from netloom.model.secret import Secret
 from netloom.model.selector import Selector
 
 MAX_AS = (1 << 32) - 1
 BGP_PORT = 179
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
-_COMMUNITY = re.compile(r"(\d+):(\d+)(?::(\d+))?")
+#: Where no single machine is that others could send to, each with what it is instead. Link-local
+#: IPv4 addresses are some routers' own; link-local IPv6 ones mean nothing without an interface.
+_NOBODYS = {
+    "0.0.0.0/32": "means no address",
+    "127.0.0.0/8": "is the loopback's",
+    "224.0.0.0/4": "is a multicast group's",
+    "255.255.255.255/32": "is everyone's",
+    "::/128": "means no address",
+    "::1/128": "is the loopback's",
+    "::ffff:0:0/96": "is an IPv4 address",
+    "fe80::/10": "is link-local, and means another machine on each interface",
+    "ff00::/8": "is a multicast group's",
+}
+#: The same as numbers (family, first, last): for a plan of BGP thousands of hosts are looked at.
+_NOBODYS_BY_NUMBER = [
+    (cidr.version, int(cidr.network_address), int(cidr.broadcast_address), text)
+    for cidr, text in ((parse_network(each, ""), text) for each, text in _NOBODYS.items())
+]
+_DURATION = re.compile(r"(?:([0-9]{1,10})h)?(?:([0-9]{1,10})m)?(?:([0-9]{1,10})s)?")
+_COMMUNITY = re.compile(r"([0-9]{1,10}):([0-9]{1,10})(?::([0-9]{1,10}))?")
+_AS = re.compile(r"([0-9]{1,10})(?:\.([0-9]{1,5}))?")
 
 
 def parse_as(value: object, where: str) -> int:
@@ -25,7 +44,7 @@ def parse_as(value: object, where: str) -> int:
     number = -1
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
-    elif isinstance(value, str) and (found := re.fullmatch(r"(\d{1,10})(?:\.(\d{1,5}))?", value)):
+    elif isinstance(value, str) and (found := _AS.fullmatch(value)):
         high, low = int(found[1]), found[2]
         number = high if low is None else (high << 16) + int(low)
         if low is not None and (high > 0xFFFF or int(low) > 0xFFFF):
@@ -35,16 +54,23 @@ def parse_as(value: object, where: str) -> int:
             f"{where}: {value!r} is not an AS number",
             field=where,
             value=value,
-            hint=f"choose one from 1 to {MAX_AS}; 64512 to 65534 and 4200000000 to 4294967294 "
+            hint='with a dot write it in quotes, as "1.10": YAML takes it for a number'
+            if isinstance(value, float)
+            else f"choose one from 1 to {MAX_AS}; 64512 to 65534 and 4200000000 to 4294967294 "
             "are for private use",
         )
     return number
 
 
 def take_text(value: object, where: str) -> str:
-    """Return a text that is not empty. Raises InvalidConfig."""
-    if not isinstance(value, str) or not value:
-        raise InvalidConfig(f"{where}: {value!r} is not a text", field=where, value=value)
+    """Return a text of one line that is not empty. Raises InvalidConfig."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise InvalidConfig(
+            f"{where}: {value!r} is not a text",
+            field=where,
+            value=value,
+            hint="write one line, without tabs and other control characters",
+        )
     return value
 
 
@@ -146,40 +172,57 @@ def take_selector(fields: Fields, name: str) -> Selector | None:
 
 
 def take_address(fields: Fields, name: str) -> IPAddress | None:
-    """Remove and return an address; None when absent."""
+    """Remove and return a text of an address, be it nobody's; None when absent."""
     value = fields.take(name)
-    return _global_address(value, fields.path(name)) if value else None
+    return parse_address(value, fields.path(name)) if value else None
 
 
-def _global_address(value: object, where: str) -> IPAddress:
-    """Return an address that means the same on all hosts. Raises InvalidConfig."""
-    address = parse_address(value, where)
+def nobodys(address: IPAddress) -> str:
+    """Return why ``address`` is not that of one machine for all hosts; "" when it may be."""
     if address.version == 6 and address.scope_id:
+        return "names an interface after '%', which only one host knows"
+    number = int(address)
+    for version, first, last, text in _NOBODYS_BY_NUMBER:
+        if first <= number <= last and version == address.version:
+            return text
+    return ""
+
+
+def take_machine(fields: Fields, name: str) -> IPAddress | None:
+    """Remove and return the address of one router or host; None when absent."""
+    value = fields.take(name)
+    return _machine(value, fields.path(name)) if value else None
+
+
+def _machine(value: object, where: str) -> IPAddress:
+    address = parse_address(value, where)
+    if complaint := nobodys(address):
         raise InvalidConfig(
-            f"{where}: {value!r} names an interface after '%', which only one host knows",
+            f"{where}: {value} {complaint}",
             field=where,
             value=value,
-            hint="name an address that is not link-local",
+            hint="name an address that one router or host alone has, and that is not link-local",
         )
     return address
 
 
-def take_address_and_port(fields: Fields, name: str) -> tuple[IPAddress | None, int]:
+def take_address_and_port(fields: Fields, name: str) -> tuple[IPAddress | None, int | None]:
     """Read ``192.0.2.1``, ``192.0.2.1:1790``, ``2001:db8::1`` or ``[2001:db8::1]:1790``."""
     value, where = fields.take(name), fields.path(name)
     if not value:
-        return None, BGP_PORT
+        return None, None
     text, port = str(value), ""
-    if found := re.fullmatch(r"\[(.*)\](?::(\d+))?|([^:]*):(\d+)", text):
+    if found := re.fullmatch(r"\[(.*)\](?::([^:]+))?|([^:]*):([^:]+)", text):
         text, port = found[1] or found[3] or "", found[2] or found[4] or ""
-    if port and not 1 <= int(port) <= 65535:
+    number = whole_number(port) if port else None
+    if port and (number is None or not 1 <= number <= 65535):
         raise InvalidConfig(
-            f"{where}: {value!r}: {port} is not a port",
+            f"{where}: {value!r}: {port!r} is not a port",
             field=where,
             value=value,
             hint="choose a port from 1 to 65535",
         )
-    return _global_address(text, where), int(port or BGP_PORT)
+    return _machine(text, where), number
 
 
 def parse_community(value: object, where: str) -> tuple[int, ...]:

@@ -50,7 +50,7 @@ def compile_front(target: Path = COMPILED) -> str:
     try:
         for linking in (["-static"], []):
             command = [*compiler, *_FLAGS, *linking, "-o", str(beside), str(SOURCE)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
             reason = done.stderr.strip()
             if done.returncode == 0:
                 beside.replace(target)

@@ -53,7 +53,7 @@ class Cache:
         }
         path = self._path(cached.network, cached.container_id, cached.ifname)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_text(json.dumps(document))
+        beside.write_text(json.dumps(document), "utf-8")
         beside.replace(path)
 
     def read(self, network: str, container_id: str, ifname: str) -> Cached | None:

@@ -22,6 +22,7 @@ from netloom.drivers.cni.result import Result
 from netloom.drivers.cni.versions import at_least
 from netloom.model.attachment import Attached, AttachRequest
 from netloom.model.errors import Bug, NetloomError, Unavailable
+from netloom.model.surprise import told
 
 ANSWER_TYPE = "application/vnd.netloom.cni+json"
 
@@ -162,7 +163,7 @@ def _serve(service: Attachments, command: str, verb: Verb, request: Request) -> 
             _log.exception("CNI %s", command)
     except Exception as failure:  # noqa: BLE001  # a runtime must get JSON whatever happens
         _log.exception("CNI %s failed", command)
-        error = CniError(codes.BUG, f"{type(failure).__name__}: {failure}", "see the agent's log")
+        error = CniError(codes.BUG, told(failure), "see the agent's log")
     _report(command, request, error, time.monotonic() - started)
     if error is not None:
         document = error.render(version_of(request.body))

@@ -41,8 +41,8 @@ class DaemonJson:
                 field=where,
                 hint="it was left untouched; mend it first (dockerd does not start with it either)",
             ) from None
-        except RecursionError:
-            raise InvalidConfig(f"{where}: nested too deeply", field=where) from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits
+            raise InvalidConfig(f"{where}: not JSON: {error}", field=where) from None
         if not isinstance(data, dict):
             raise InvalidConfig(
                 f"{where}: expected an object in braces, found {text.strip()[:20]!r}",

@@ -14,11 +14,12 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from netloom.kernel.bird import process
 from netloom.kernel.bird.control import CONFIG, Control, Reply
 from netloom.model.errors import KernelRejected
 
 UNDO_S = 10
-_NEW = "bird.conf.new"
+NEW = "bird.conf.new"
 _MARK = "NETLOOM"
 _VALUE = 23  # what "eval" says
 
@@ -28,27 +29,44 @@ def write_private(path: Path, text: str) -> None:
     draft = path.with_name(path.name + ".draft")
     with suppress(FileNotFoundError):
         draft.unlink()
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as target:
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as target:
         target.write(text)
     draft.replace(path)
 
 
+def prepare(directory: Path, text: str) -> KernelRejected | None:
+    """Write the file with which BIRD is going to start; return why BIRD would not take it.
+
+    The former one stands then: it was taken once, and what is wrong with the new one is not wrong
+    with all else that is in it.
+    """
+    write_private(directory / NEW, marked(text))
+    if complaint := process.complaint(directory / NEW):
+        return _refused("check", complaint)
+    (directory / NEW).replace(directory / CONFIG)
+    return None
+
+
 def configure(directory: Path, control: Control, text: str) -> None:
     """Give BIRD the configuration ``text``. Raises KernelRejected: then the old one stands."""
-    write_private(directory / _NEW, marked(text))
-    _require(control.ask(f'configure check "{_NEW}"'), "check")
-    _require(control.ask(f'configure "{_NEW}" timeout {UNDO_S}'), "configure")
+    write_private(directory / NEW, marked(text))
+    _require(control.ask(f'configure check "{NEW}"'), "check")
+    _require(control.ask(f'configure "{NEW}" timeout {UNDO_S}'), "configure")
     with Control(directory) as another:  # it lives, and listens to more than one
         another.ask("show status")
     _require(control.ask("configure confirm"), "confirm")
-    (directory / _NEW).replace(directory / CONFIG)
+    (directory / NEW).replace(directory / CONFIG)
 
 
 def _require(reply: Reply, what: str) -> None:
     if reply.failed:
-        raise KernelRejected(
-            what, "the configuration of BIRD", errno.EINVAL, reply.complaint.replace(_NEW, "line")
-        )
+        raise _refused(what, reply.complaint)
+
+
+def _refused(what: str, complaint: str) -> KernelRejected:
+    said = complaint.replace(NEW, "line")
+    return KernelRejected(what, "the configuration of BIRD", errno.EINVAL, said)
 
 
 def marked(text: str) -> str:
@@ -56,14 +74,20 @@ def marked(text: str) -> str:
     return f'{text}define {_MARK} = "{mark(text)}";\n'
 
 
-def standing(directory: Path, control: Control) -> str:
-    """Return the configuration that BIRD has; "" when another hand changed it, or its file."""
+def written(directory: Path) -> str:
+    """Return the configuration in BIRD's file; "" when there is none, or another hand's."""
     try:
         whole = (directory / CONFIG).read_text("utf-8")
     except (OSError, ValueError):
         return ""
     text = whole[: whole.rfind(f"define {_MARK} ")]
-    return text if whole == marked(text) and standing_mark(control) == mark(text) else ""
+    return text if whole == marked(text) else ""
+
+
+def standing(directory: Path, control: Control) -> str:
+    """Return the configuration that BIRD has; "" when another hand changed it, or its file."""
+    text = written(directory)
+    return text if text and standing_mark(control) == mark(text) else ""
 
 
 def standing_mark(control: Control) -> str:

@@ -1,8 +1,9 @@
 """The routing daemon as a kernel object: read, applied, and watched.
 
 It is ours when it listens in our run directory, so an agent that starts finds the one of the agent
-before. A descriptor of the process (pidfd) tells at once when it ends. BIRD's routes are BIRD's: to
-take them away, it is told to, and where it is dead it is started for that.
+before; one that was started there and no longer listens lost its files, and is replaced. A
+descriptor of the process (pidfd) tells at once when it ends. BIRD's routes are BIRD's: to take them
+away, it is told to, and where it is dead it is started for that.
 """
 
 from __future__ import annotations
@@ -13,22 +14,21 @@ import re
 import select
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from netloom.core.resources.values import BGP_PORT
 from netloom.kernel.bird import process
-from netloom.kernel.bird.apply import configure, mark, marked, standing, write_private
+from netloom.kernel.bird.apply import configure, mark, prepare, standing, written
 from netloom.kernel.bird.control import CONFIG, PATIENCE_S, Control, listener
 from netloom.kernel.bird.pulse import Pulse
-from netloom.kernel.bird.sessions import deaf, waiting
+from netloom.kernel.bird.sessions import deaf, resting
 from netloom.model.errors import Conflict, KernelRejected, NetloomError, NotPermitted, Unavailable
 from netloom.model.kernel import Bird, KernelObject
 from netloom.reconcile.contracts import Change, Outcome, Verb
 
 BIRD_KINDS = frozenset({"bird"})
-LISTEN_PATIENCE_S = 0.5
 #: One that has kept us waiting once is not waited for as long again: containers wait, too.
 SECOND_CHANCE_S = 1.0
 _PORT = re.compile(r"^  local (?:\S+ )?port (\d+)", re.MULTILINE)
@@ -97,14 +97,14 @@ class BirdDaemon:
         """Return the daemon with its configuration, dead ones that left their file included."""
         if "bird" not in kinds or self._directory is None:
             return []
-        if not (self._directory / CONFIG).exists() and not listener(self._directory):
-            return []
+        if not ((self._directory / CONFIG).exists() or listener(self._directory) or self._watched):
+            return []  # one that is watched lost its files
         try:
             with Control(self._directory, self._patience_s) as control:
                 self._watch(control.pid)
                 text = standing(self._directory, control)
                 self._expect(mark(text) if text else "")
-                return [Bird("" if deaf(control) else text)]
+                return [Bird("" if resting(control) else text)]
         except NetloomError:
             self._silent = True
             return [Bird("", running=False)]
@@ -141,19 +141,24 @@ class BirdDaemon:
                 if standing(directory, control) != text:
                     configure(directory, control, text)
                 self._expect(mark(text))
-                _listen(control, text)
+                _rouse(directory, control, text)
                 return
         except Unavailable:
             self._end(directory)
         self._start(directory, text, recover=self._leftover())
 
     def _start(self, directory: Path, text: str, *, recover: bool) -> None:
-        write_private(directory / CONFIG, marked(text))
+        """Start one with ``text``, else with what the one before had. Raises KernelRejected."""
+        refused = prepare(directory, text)
+        if refused and not (text := written(directory)):
+            raise refused
         self._child = process.start(directory, recover=recover)
         with Control(directory, self._patience_s) as control:
             self._watch(control.pid)
             self._expect(mark(text))
-            _listen(control, text)
+            _rouse(directory, control, text)
+        if refused:
+            raise refused
 
     def _end(self, directory: Path) -> None:
         """End one that does not answer; peers keep its routes, and so does the kernel.
@@ -164,6 +169,7 @@ class BirdDaemon:
         if pid:
             process.require_ours(pid, directory)
             process.kill(pid)
+        process.end_strays(directory)
         if self._child is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._child.wait(0.1)
@@ -179,6 +185,8 @@ class BirdDaemon:
             self._empty(directory)
         for name in os.listdir(directory):
             (directory / name).unlink(missing_ok=True)
+        with self._guard:
+            self._unwatch()
 
     def _empty(self, directory: Path) -> None:
         with Control(directory, self._patience_s) as control:
@@ -215,20 +223,27 @@ class BirdDaemon:
             self._watched = None
 
 
-def _listen(control: Control, text: str) -> None:
-    """Let sessions begin again for which BIRD could not listen. Raises Conflict."""
-    for name in deaf(control):
-        control.ask(f"enable {name}")  # BIRD has disabled it
-    deadline = time.monotonic() + LISTEN_PATIENCE_S
-    while waiting(control) and time.monotonic() < deadline:
-        time.sleep(0.01)  # it takes a moment to begin, and there is nothing to wait on
-    if deaf(control):
-        chosen = _PORT.search(text)
-        port = chosen[1] if chosen else "179"
-        raise Conflict(
-            f"TCP port {port} is taken: BIRD cannot listen for its BGP peers",
-            hint=f"see who has it (ss -ltnp sport = :{port}) and end it, or set listenPort",
-        )
+def _rouse(directory: Path, control: Control, text: str) -> None:
+    """Let all begin that rests: BIRD could not listen, or another hand disabled it.
+
+    Raises Conflict when BIRD cannot listen again, NotPermitted when it may not, Unavailable when
+    one that is started anew may.
+    """
+    for _ in range(2):
+        for name in resting(control):
+            control.ask(f"enable {name}")
+        resting(control)  # they take a moment
+        if not deaf(control):
+            return
+        if not process.end_strays(directory, but=control.pid):
+            break
+    chosen = _PORT.search(text)
+    port = int(chosen[1]) if chosen else BGP_PORT
+    process.require_right(control.pid, port)
+    raise Conflict(
+        f"TCP port {port} is taken: BIRD cannot listen for its BGP peers",
+        hint=f"see who has it (ss -ltnp sport = :{port}) and end it, or set listenPort",
+    )
 
 
 def _unwritable(directory: Path | None, error: OSError) -> NetloomError:

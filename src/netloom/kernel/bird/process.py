@@ -13,9 +13,11 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from netloom.kernel import capabilities
 from netloom.kernel.bird.control import CONFIG, SOCKET, Control
 from netloom.kernel.commands import find, missing, run
 from netloom.kernel.namespaces import identity
@@ -26,6 +28,10 @@ OLDEST = (2, 0, 8)
 START_PATIENCE_S = 10.0
 END_PATIENCE_S = 3.0
 _ERRORS = "bird.err"
+_BIND = "CAP_NET_BIND_SERVICE"
+#: From which port on nobody needs a right to listen.
+_FREE_PORTS = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+_ARGUMENTS = ("-f", "-c", CONFIG, "-s", SOCKET)
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 
@@ -47,6 +53,13 @@ def require_version() -> str:
     return path
 
 
+def complaint(file: Path) -> str:
+    """Return what BIRD says is wrong with a configuration; "" for nothing. Raises Unavailable."""
+    done = run(require_version(), "-p", "-c", str(file), timeout_s=START_PATIENCE_S)
+    said = done.error.strip().removeprefix(f"{PROGRAM}: ").replace(str(file), file.name)
+    return (said or done.complaint) if done.code else ""
+
+
 def start(directory: Path, *, recover: bool) -> subprocess.Popen[bytes]:
     """Start BIRD with the configuration in ``directory``; return when it answers.
 
@@ -57,7 +70,7 @@ def start(directory: Path, *, recover: bool) -> subprocess.Popen[bytes]:
     errors = directory / _ERRORS
     with errors.open("wb") as stderr:
         child = subprocess.Popen(
-            [path, "-f", "-c", CONFIG, "-s", SOCKET, *(["-R"] if recover else [])],
+            [path, *_ARGUMENTS, *(["-R"] if recover else [])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
@@ -85,7 +98,7 @@ def _refusal(directory: Path, said: str) -> NetloomError:
     if "ermission" in said or "not permitted" in said:
         return NotPermitted(
             f"BIRD may not start: {said}",
-            hint="run as root, or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE",
+            hint="run as root, or with CAP_NET_ADMIN, CAP_NET_RAW and " + _BIND,
         )
     return KernelRejected("start", "BIRD", errno.EIO, said or "it did not answer")
 
@@ -105,6 +118,53 @@ def require_ours(pid: int, directory: Path) -> None:
             f"{directory / SOCKET} is held by another: process {pid} ({name})",
             hint="end it, or use another --run-dir",
         )
+
+
+def require_right(pid: int, port: int) -> None:
+    """Refuse a BIRD that may not listen at ``port``, a TCP port.
+
+    Raises NotPermitted where this process may not either, Unavailable where it may: then one that
+    it starts anew may, too.
+    """
+    free = int(_FREE_PORTS.read_text("ascii"))
+    if port >= free or capabilities.holds(capabilities.NET_BIND_SERVICE, pid):
+        return
+    text = f"BIRD may not listen at TCP port {port} for its BGP peers: it has no {_BIND}"
+    if capabilities.holds(capabilities.NET_BIND_SERVICE):
+        raise Unavailable(text, hint="nothing to do: it is started anew, with what the agent has")
+    raise NotPermitted(
+        text,
+        hint=f"give the agent {_BIND} (systemd: CapabilityBoundingSet=, and AmbientCapabilities= "
+        f"for a user other than root), or set listenPort to {free} or above",
+    )
+
+
+def end_strays(directory: Path, but: int = 0) -> bool:
+    """End BIRDs of ours that nobody can talk to; tell whether there were any.
+
+    The file of their socket is gone, or the whole directory, and they have our port.
+    """
+    found = [pid for pid in _started_in(directory) if pid != but]
+    for pid in found:
+        kill(pid)
+    return bool(found)
+
+
+def _started_in(directory: Path) -> Iterator[int]:
+    """Yield the BIRDs that were started in ``directory``, as we do it, in this namespace."""
+    here, arguments = os.path.realpath(directory), [word.encode() for word in _ARGUMENTS]
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        with suppress(OSError):  # gone meanwhile
+            proc = Path("/proc", entry)
+            if (proc / "comm").read_bytes().strip() != PROGRAM.encode():
+                continue
+            place = os.readlink(proc / "cwd").removesuffix(" (deleted)")
+            said = (proc / "cmdline").read_bytes().split(b"\0")[1 : 1 + len(arguments)]
+            there = os.stat(proc / "ns/net")
+            if place == here and said == arguments and (there.st_dev, there.st_ino) == identity():
+                yield int(entry)
 
 
 def kill(pid: int) -> None:

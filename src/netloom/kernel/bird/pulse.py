@@ -1,8 +1,9 @@
-"""Whether the daemon still answers, and still has the configuration that we gave it.
+"""Whether the daemon still answers, has the configuration that we gave it, and does all of it.
 
-Its end is told by the kernel; that it is stuck, or that another hand configured it, is told by
-nobody. So it is asked every few seconds, by a thread of its own, since one that is stuck keeps who
-asks waiting. A finding says only "look again", and once: what follows is the engine's.
+Its end is told by the kernel; that it is stuck, or that another hand configured it or disabled a
+part of it, is told by nobody. So it is asked every few seconds, by a thread of its own, since one
+that is stuck keeps who asks waiting. A finding says only "look again", and once: what follows is
+the engine's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from netloom.kernel.bird.apply import standing_mark
 from netloom.kernel.bird.control import Control
+from netloom.kernel.bird.sessions import resting
 from netloom.model.errors import Unavailable
 
 #: One question takes well below a millisecond of the daemon's time and ours.
@@ -60,6 +62,6 @@ class Pulse:
     def _is_well(self, expected: str) -> bool:
         try:
             with Control(self._directory, PATIENCE_S) as control:
-                return standing_mark(control) == expected
+                return standing_mark(control) == expected and not resting(control)
         except Unavailable:
             return False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,8 @@ ESTABLISHED = "Established"
 NO_SOCKET = "No listening socket"
 #: How long a session may take to come up before it is a problem.
 GRACE = timedelta(seconds=5)
+#: How long a protocol may take to begin, after BIRD's start or another configuration.
+BEGIN_S = 0.5
 _SINCE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?"
 _TABLE_ROW = re.compile(rf"(\S+)\s+BGP\s+\S+\s+(\S+)\s+({_SINCE}|\S+)\s*(.*)")
 
@@ -90,20 +93,28 @@ def _type(name: str) -> str:
 
 def deaf(control: Control) -> list[str]:
     """Return the names of the sessions for which BIRD could not listen. Raises Unavailable."""
-    return [name for name, reason in _idle(control) if NO_SOCKET in reason]
+    return [name for name, reason in _down(control) if NO_SOCKET in reason]
 
 
-def waiting(control: Control) -> bool:
-    """Tell whether a session has yet to begin, as just after BIRD's start. Raises Unavailable."""
-    return any(not reason for _, reason in _idle(control))
+def resting(control: Control, clock: Callable[[], float] = time.monotonic) -> list[str]:
+    """Return the names of all that does nothing, sessions and else, for whatever reason.
+
+    What has yet to begin, as just after BIRD's start, gets ``BEGIN_S`` for it. Nothing rests by
+    itself: BIRD could not listen, or another hand disabled it. Raises Unavailable.
+    """
+    deadline = clock() + BEGIN_S
+    while True:
+        over = clock() >= deadline  # of two looks at the clock this one is the earlier
+        found = _down(control)
+        if over or all(reason for _, reason in found):
+            return [name for name, _ in found]
+        time.sleep(0.01)  # there is nothing to wait on
 
 
-def _idle(control: Control) -> Iterator[tuple[str, str]]:
-    """Yield (name, reason) of each session that is down."""
-    for row in control.ask("show protocols").texts(_ROW):
-        match = _TABLE_ROW.fullmatch(row.rstrip())
-        if match and match[2] == "down":
-            yield match[1], match[4]
+def _down(control: Control) -> list[tuple[str, str]]:
+    """Return (name, reason) of each protocol that is down; one that waits to begin has none."""
+    rows = (row.split(maxsplit=6) for row in control.ask("show protocols").texts(_ROW))
+    return [(row[0], "".join(row[6:])) for row in rows if row[3:4] == ["down"]]
 
 
 def problems(found: Iterable[SessionState], now: datetime) -> Iterator[Problem]:

@@ -37,7 +37,7 @@ def compile_proxy(target: Path = COMPILED) -> str:
         done = subprocess.run(
             [*compiler, *_FLAGS, "-o", str(beside), *map(str, SOURCES)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         if done.returncode == 0:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from netloom.kernel.namespaces import identity
 from netloom.model.errors import Conflict, KernelRejected, NetloomError, NotPermitted
-from netloom.model.kernel import UdpProxy, describe
+from netloom.model.fields import whole_number
+from netloom.model.kernel import UdpProxy
+from netloom.model.wording import describe
 
 START_PATIENCE_S = 10.0
 END_PATIENCE_S = 2.0
@@ -66,7 +68,7 @@ def _first_words(process: subprocess.Popen[bytes]) -> bytes:
 
 def _refusal(proxy: UdpProxy, said: str) -> NetloomError:
     number, _, what = said.partition(" ")
-    code = int(number) if number.isdigit() else errno.EIO
+    code = whole_number(number) or errno.EIO
     if (code, what) == (errno.EADDRINUSE, "bind"):
         return Conflict(
             f"UDP port {proxy.port} of {proxy.local} is taken",

@@ -8,12 +8,15 @@ ends, and that is the notification.
 from __future__ import annotations
 
 import select
+import socket
 import subprocess
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from netloom.kernel.netlink import Netlink
+from netloom.kernel.readiness import await_ready
 from netloom.kernel.udp import build, process
 from netloom.kernel.udp.control import PATIENCE_S, Control
 from netloom.model.addr import IPNetwork
@@ -117,7 +120,13 @@ class UdpProxies:
         return control
 
     def _meet(self, device: str) -> None:
-        """Connect to a proxy that has just started, and hear what it can do."""
+        """Connect to a proxy that has just started, and hear what it can do.
+
+        Its device has its carrier from it: what is sent before the kernel has switched it on is
+        lost.
+        """
+        with suppress(OSError), Netlink() as netlink:  # no such device: it ends by itself
+            await_ready(netlink, [socket.if_nametoindex(device)])
         self._note_unpacking(device, self._connected(device).status().unpacks)
 
     def _note_unpacking(self, device: str, unpacks: bool) -> None:

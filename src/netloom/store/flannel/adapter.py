@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
@@ -54,11 +54,17 @@ class FlannelStore:
     """
 
     def __init__(
-        self, store: Store, form: Format | None = None, *, recent_s: float = RECENT_S
+        self,
+        store: Store,
+        form: Format | None = None,
+        *,
+        recent_s: float = RECENT_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._form = form or Format()
-        self._holding = Holding(store, self._form)
+        self._clock = clock
+        self._holding = Holding(store, self._form, clock)
         self._alive_lease = 0
         #: What the last look showed, and its revision: 0 where the next has to list all keys, since
         #: what was shown may not be what stands.
@@ -144,7 +150,7 @@ class FlannelStore:
         if picture is None or revision != after_revision:
             return StaleWatch(after_revision)
         raw = self._store.watch(self._form.root, after_revision)
-        return FlannelWatch(raw, picture, self._holding, prefix)
+        return FlannelWatch(raw, picture, self._holding, prefix, self._clock)
 
     def grant(self, ttl_s: float) -> int:
         """Return a new lease (never 0) that ends ``ttl_s`` from now unless it is kept alive."""
@@ -210,7 +216,7 @@ class FlannelStore:
         agents = self._recent.get(keys.CLUSTER)
         self._recent = {keys.CLUSTER: agents} if agents else {}
         self._recent[prefix] = (revision, picture.copy())
-        self._listed_s = time.monotonic()
+        self._listed_s = self._clock()
 
     def _forget_listings(self) -> None:
         """Let go of what nobody began to watch at in time: of thousands of leases it is much.
@@ -220,7 +226,7 @@ class FlannelStore:
         if not self._lock.acquire(blocking=False):
             return
         try:
-            if time.monotonic() - self._listed_s > self._recent_s:
+            if self._clock() - self._listed_s > self._recent_s:
                 agents = self._recent.get(keys.CLUSTER)
                 self._recent = {keys.CLUSTER: agents} if agents else {}
         finally:

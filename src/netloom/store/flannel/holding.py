@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from netloom.core.backends.vxlan import tunnel_mac
@@ -50,9 +51,12 @@ class Own:
 class Holding:
     """The own leases, by segment. Safe for the agent's threads."""
 
-    def __init__(self, store: Store, form: Format) -> None:
+    def __init__(
+        self, store: Store, form: Format, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._form = form
+        self._clock = clock
         self._lock = threading.Lock()
         self._own: dict[str, Own] = {}
         self._granted = 0
@@ -120,7 +124,7 @@ class Holding:
         with self._lock:
             if segment in self._own:
                 self._own[segment] = replace(own, lease=lease)
-                self._say_again[segment] = time.monotonic() + APART_S
+                self._say_again[segment] = self._clock() + APART_S
         self._note(f"lease {key} was gone (revoked, or it ended unrenewed) and is put back")
         return True
 
@@ -133,7 +137,7 @@ class Holding:
         """Keep the own leases alive when that is due; put back those that have ended."""
         self._repeat()
         pause_s = min(self._form.ttl_s / _PART_OF_LIFE, _LONGEST_PAUSE_S)
-        now = time.monotonic()
+        now = self._clock()
         if now - self._renewed_s < pause_s:
             return
         with self._lock:
@@ -152,7 +156,7 @@ class Holding:
         (v0.20.2, subnet/etcd/registry.go, watchSubnets): it may know only that our lease was gone.
         """
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             due = [segment for segment, from_s in self._say_again.items() if from_s <= now]
             for segment in due:
                 del self._say_again[segment]

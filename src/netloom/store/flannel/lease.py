@@ -17,7 +17,7 @@ from netloom.model.errors import InvalidConfig
 from netloom.store.flannel.config import FlannelConfig
 from netloom.store.flannel.document import decode, encode, folded, take
 
-_KEY = re.compile(r"(\d+\.\d+\.\d+\.\d+)-(\d{1,2})(?:&([0-9a-fA-F:.]+)-(\d{1,3}))?")
+_KEY = re.compile(r"([0-9.]{7,15})-([0-9]{1,2})(?:&([0-9a-fA-F:.]+)-([0-9]{1,3}))?")
 _FIELDS = ("PublicIP", "PublicIPv6", "BackendType", "BackendData", "BackendV6Data")
 _DATA = ("VNI", "VtepMAC")
 #: Backends whose leases name no type.

@@ -21,7 +21,7 @@ from netloom.model.kernel import ALIAS_PREFIX, ROUTE_PROTOCOL, KernelObject, Lin
 from netloom.model.network import Network
 from netloom.model.view import Cluster
 
-_DEVICE = re.compile(r"flannel(?:-v6)?\.(\d+)")
+_DEVICE = re.compile(r"flannel(?:-v6)?\.([0-9]{1,10})")
 #: RTPROT_BOOT: what is set without naming a protocol, as flannel does.
 _UNNAMED = 3
 

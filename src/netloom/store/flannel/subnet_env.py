@@ -13,6 +13,7 @@ from pathlib import Path
 
 from netloom.model.addr import IPInterface, IPNetwork
 from netloom.model.errors import InvalidConfig, NotPermitted, Unavailable
+from netloom.model.fields import whole_number
 from netloom.store.whole_file import write_whole
 
 DEFAULT_PATH = Path("/run/flannel/subnet.env")
@@ -67,17 +68,17 @@ class SubnetEnv:
                 subnets.append(ipaddress.ip_interface(found.get(other, "")))
             except ValueError:
                 raise _wrong(where, name, found.get(name)) from None
-        mtu = found.get("FLANNEL_MTU", "")
-        if not mtu.isdigit():
+        mtu = whole_number(found.get("FLANNEL_MTU", ""))
+        if mtu is None or mtu < 0:
             raise _wrong(where, "FLANNEL_MTU", found.get("FLANNEL_MTU"))
         masq = found.get("FLANNEL_IPMASQ", "false").lower()
-        return cls(tuple(networks), tuple(subnets), int(mtu), masq in ("true", "1"))
+        return cls(tuple(networks), tuple(subnets), mtu, masq in ("true", "1"))
 
     @classmethod
     def load(cls, path: Path) -> SubnetEnv:
         """Read the file. Raises Unavailable when there is none yet, InvalidConfig, NotPermitted."""
         try:
-            return cls.parse(path.read_text(errors="replace"), str(path))
+            return cls.parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
         except FileNotFoundError:
             raise Unavailable(
                 f"{path}: no such file",
@@ -104,7 +105,7 @@ def write_file(path: Path, text: str, mode: int = 0o644) -> bool:
     A reader sees the old text or the new one, never a part. Raises NotPermitted, InvalidConfig.
     """
     with suppress(OSError, UnicodeDecodeError):
-        if path.read_text() == text:
+        if path.read_text(encoding="utf-8") == text:
             return False
     write_whole(path, text, mode)
     return True

@@ -12,8 +12,9 @@ from netloom.store.flannel.holding import Holding
 from netloom.store.flannel.picture import Picture
 
 #: For so long a lease that vanished under a host of ours may yet be put back by that host, which
-#: does so as soon as it hears of it: one that is reached again looks within two seconds.
-GRACE_S = 3.0
+#: does so as soon as it hears of it: one that is reached again looks within two seconds, or a few
+#: more where the machine is busy.
+GRACE_S = 10.0
 Change = tuple[str, Entry | None]
 
 
@@ -25,8 +26,16 @@ class FlannelWatch:
     pass without putting it back: its containers are there all the while.
     """
 
-    def __init__(self, raw: Watch, picture: Picture, holding: Holding, prefix: str) -> None:
+    def __init__(
+        self,
+        raw: Watch,
+        picture: Picture,
+        holding: Holding,
+        prefix: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._raw = raw
+        self._clock = clock
         self._picture = picture
         self._holding = holding
         self._prefix = prefix
@@ -64,12 +73,12 @@ class FlannelWatch:
         """Return how long to wait for the store: no longer than a doubt lasts."""
         if not self._doubted:
             return timeout_s
-        left_s = min(until for until, _ in self._doubted.values()) - time.monotonic()
+        left_s = min(until for until, _ in self._doubted.values()) - self._clock()
         return max(0.0, left_s if timeout_s is None else min(left_s, timeout_s))
 
     def _believed(self, changes: list[Change]) -> list[Change]:
         """Leave out vanished leases that may come back; add those that did not, in time."""
-        form, last, now = self._picture.form, dict(changes), time.monotonic()
+        form, last, now = self._picture.form, dict(changes), self._clock()
         believed: list[Change] = []
         for key, entry in changes:
             if not key.startswith((form.subnets, form.holders)):
