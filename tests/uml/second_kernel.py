@@ -3,8 +3,9 @@
 It has what the machine's kernel may lack, above all ipip; it is a process without rights over the
 machine, and it boots in a second. The disk is its root, read-only: what is written goes to memory,
 or to the one folder that ``run`` makes and hands in. ``init`` beside this file is its first
-process. Its nftables knows none of the usual families, so our firewall is refused there: a network
-works without it, and the status says so.
+process, and ``wide_registers.c`` lets it run on processors that are younger than it. Its nftables
+knows none of the usual families, so our firewall is refused there: a network works without it, and
+the status says so.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 REPO = Path(__file__).parents[2]
 _INIT = Path(__file__).with_name("init")
+_REGISTERS = Path(__file__).with_name("wide_registers.c")
 _PROGRAM = "linux.uml"
 _MODULES = Path("/usr/lib/uml/modules")
 #: For all tests of a module together, on a machine that has other work.
@@ -52,9 +54,9 @@ class Ran:
 
 def missing() -> str:
     """Return what is missing to boot a second kernel, or ""."""
-    if shutil.which(_PROGRAM) and _MODULES.is_dir():
-        return ""
-    return "missing: Debian's package user-mode-linux"
+    if not (shutil.which(_PROGRAM) and _MODULES.is_dir()):
+        return "missing: Debian's package user-mode-linux"
+    return "" if shutil.which("gcc") else "missing: Debian's package gcc"
 
 
 def run(
@@ -84,10 +86,15 @@ def _sweep() -> None:
 
 
 def _boot(folder: Path, console: int, patience_s: float) -> None:
+    registers = folder / "wide_registers.so"
+    build = ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", str(registers)]
+    subprocess.run([*build, str(_REGISTERS)], check=True)
     words = [
         *("setpriv", "--pdeathsig=KILL"),
         # Its processes are not its children's keepers: a namespace takes them all along.
         *("unshare", "--pid", "--fork", "--kill-child=KILL"),
+        # A kernel that panics ends itself by SIGABRT, which a namespace's first process ignores.
+        *("sh", "-c", '"$0" "$@"; exit $?'),
         _PROGRAM,
         "rootfstype=hostfs",
         "rootflags=/",
@@ -105,6 +112,7 @@ def _boot(folder: Path, console: int, patience_s: float) -> None:
         stdin=subprocess.DEVNULL,
         stdout=console,
         stderr=subprocess.STDOUT,
+        env={**os.environ, "LD_PRELOAD": str(registers)},
         start_new_session=True,  # its own group: it has processes of its own
     )
     try:
