@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -307,13 +308,17 @@ def test_a_router_from_further_away_than_is_said_gets_no_session(
     host.run("a")
     apply(host, *peers(65000, ttlSecurity=1))
     tor = lab.node("tor")
+    near = routers.Wanted(65000, neighbours(lab), words="ttl security on; ")
+    begun = time.monotonic()
+    with routers.running("bird", tor, tmp_path / "near", near):
+        wait_sessions(lab)
+        took_s = time.monotonic() - begun
+    wait_sessions(lab, up=False)
     with routers.running("bird", tor, tmp_path / "far", routers.Wanted(65000, neighbours(lab))):
+        time.sleep(2 * took_s)
         wait_until(
             lambda: any(p.startswith(f"bgp {routers.ADDRESSES[0]}: ") for p in problems(host)),
             deadline_s=120,
             what="a word about the session",
         )
         assert not set(routers.ADDRESSES).intersection(peers_of(host))
-    near = routers.Wanted(65000, neighbours(lab), words="ttl security on; ")
-    with routers.running("bird", tor, tmp_path / "near", near):
-        wait_sessions(lab)

@@ -68,6 +68,7 @@ protocol bgp Mesh_192_168_26_102 {
   connect delay time 1;
   connect retry time 2;
   error wait time 1, 4;
+  startup hold time 20;
   hold time 90;
   graceful restart on;
   graceful restart time 120;

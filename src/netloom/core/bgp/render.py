@@ -186,6 +186,7 @@ def _timing(timers: Timers, session: Session) -> Iterator[str]:
     yield f"connect delay time {_seconds(timers.connect)};"
     yield f"connect retry time {_seconds(timers.retry)};"
     yield f"error wait time {_seconds(timers.error_least)}, {_seconds(timers.error_most)};"
+    yield f"startup hold time {_seconds(timers.opening)};"
     yield f"hold time {max(hold_s, 3 * (keepalive_s or 0))};"
     if keepalive_s:
         yield f"keepalive time {keepalive_s};"

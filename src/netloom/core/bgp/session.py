@@ -64,17 +64,20 @@ class Timers:
     """How patient BGP is.
 
     ``connect``, ``retry``, ``error_*``: small, so that a mesh comes up in a second or two, and not
-    so small that hosts without an answer are a storm. ``restart_wait`` bounds how long a daemon
-    that was killed waits for all peers before it routes anew (BIRD's own 240 s are a known plague):
-    on a busy host their sessions take seconds, and some routers let nobody in for five after one
-    ended (GoBGP's idle hold time). ``restart`` is how long peers keep the
-    routes of one that restarts.
+    so small that hosts without an answer are a storm. ``opening`` bounds how long a connection is
+    kept whose other end has not opened its session: it may be one whose end could not be told, and
+    until then its peer, come back, is not let in (BIRD would wait 240 s). ``restart_wait`` bounds
+    how long a daemon that was killed waits for all peers before it routes anew (BIRD's own 240 s
+    are a known plague): on a busy host their sessions take seconds, and some routers let nobody in
+    for five after one ended (GoBGP's idle hold time). ``restart`` is how long peers keep the routes
+    of one that restarts.
     """
 
     connect: timedelta = timedelta(seconds=1)
     retry: timedelta = timedelta(seconds=2)
     error_least: timedelta = timedelta(seconds=1)
     error_most: timedelta = timedelta(seconds=4)
+    opening: timedelta = timedelta(seconds=20)
     hold: timedelta = timedelta(seconds=90)
     restart_wait: timedelta = timedelta(seconds=10)
     restart: timedelta = timedelta(seconds=120)
