@@ -115,12 +115,22 @@ class Resource:
 
 def parse_resource_name(text: object, where: str) -> str:
     """Return a DNS subdomain name of at most 253 characters. Raises InvalidConfig."""
-    if not isinstance(text, str) or not _NAME.fullmatch(text):
+    return _matching(_NAME, text, where, "lower-case letters, digits, '-' and '.', e.g. rack1-tor")
+
+
+def parse_node_name(text: object, where: str) -> str:
+    """Return a host's name by which resources can name it. Raises InvalidConfig."""
+    allowed = "letters, digits, '-', '_' and '.', at most 253, e.g. rack1-host7"
+    return _matching(_HOSTS, text, where, allowed)
+
+
+def _matching(pattern: re.Pattern[str], text: object, where: str, allowed: str) -> str:
+    if not isinstance(text, str) or not pattern.fullmatch(text):
         raise InvalidConfig(
             f"{where}: {text!r} is not a valid name",
             field=where,
             value=text,
-            hint="use lower-case letters, digits, '-' and '.', e.g. rack1-tor",
+            hint=f"use {allowed}",
         )
     return text
 
@@ -129,18 +139,6 @@ def _name(kind: str, text: object, where: str) -> str:
     if kind == "Node" or str(text).startswith("node."):
         return parse_node_name(text, where)
     return parse_resource_name(text, where)
-
-
-def parse_node_name(text: object, where: str) -> str:
-    """Return a host's name by which resources can name it. Raises InvalidConfig."""
-    if not isinstance(text, str) or not _HOSTS.fullmatch(text):
-        raise InvalidConfig(
-            f"{where}: {text!r} is not a valid name",
-            field=where,
-            value=text,
-            hint="use letters, digits, '-', '_' and '.', at most 253, e.g. rack1-host7",
-        )
-    return text
 
 
 def check_text(value: object, where: str) -> None:

@@ -8,134 +8,76 @@ from collections.abc import Sequence
 import click
 
 from netloom.cli.options import with_settings
-from netloom.cli.resources import files
 from netloom.cli.resources.editor import Editor, edit
 from netloom.cli.resources.files import Document
-from netloom.cli.resources.get import namespace_option, recursive_option, skip_empty_option
+from netloom.cli.resources.given import Given, with_files
 from netloom.cli.settings import Settings
 from netloom.core.resources.table import kind_called
 from netloom.model.errors import InvalidConfig
 
-from_files = click.option(
-    "-f",
-    "--filename",
-    "filenames",
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    help="A file or folder, '-' for standard input; may be repeated.",
-)
 dry_run_option = click.option("--dry-run", is_flag=True, help="Check all, write nothing.")
 
 
 @click.command(epilog="Example: netloom apply -f peers.yaml")
-@from_files
-@recursive_option
-@skip_empty_option
+@with_files(required=True)
 @dry_run_option
-@namespace_option
 @with_settings("datastore")
-def apply(
-    *,
-    filenames: Sequence[str],
-    recursive: bool,
-    skip_empty: bool,
-    dry_run: bool,
-    namespace: str,
-    settings: Settings,
-) -> None:
+def apply(*, given: Given, dry_run: bool, settings: Settings) -> None:
     """Make the resources in files true: create what is not there, replace what is."""
-    documents = files.read(
-        filenames, namespace=namespace, recursive=recursive, skip_empty=skip_empty
-    )
-    _change("applied", documents, dry_run, settings)
+    _change("applied", given.documents(), dry_run, settings)
 
 
 @click.command(epilog="Example: netloom create -f pool.yaml")
-@from_files
-@recursive_option
-@skip_empty_option
+@with_files(required=True)
 @click.option("--skip-exists", is_flag=True, help="Leave alone those that exist.")
 @dry_run_option
-@namespace_option
 @with_settings("datastore")
 def create(
     *,
-    filenames: Sequence[str],
-    recursive: bool,
-    skip_empty: bool,
+    given: Given,
     skip_exists: bool,
     dry_run: bool,
-    namespace: str,
     settings: Settings,
 ) -> None:
     """Create the resources in files; refused when one exists."""
-    documents = files.read(
-        filenames, namespace=namespace, recursive=recursive, skip_empty=skip_empty
-    )
-    _change("created", documents, dry_run, settings, skip=skip_exists)
+    _change("created", given.documents(), dry_run, settings, skip=skip_exists)
 
 
 @click.command(
     epilog="Example: netloom get bgppeer tor -o yaml > tor.yaml; netloom replace -f tor.yaml"
 )
-@from_files
-@recursive_option
-@skip_empty_option
+@with_files(required=True)
 @dry_run_option
-@namespace_option
 @with_settings("datastore")
-def replace(
-    *,
-    filenames: Sequence[str],
-    recursive: bool,
-    skip_empty: bool,
-    dry_run: bool,
-    namespace: str,
-    settings: Settings,
-) -> None:
+def replace(*, given: Given, dry_run: bool, settings: Settings) -> None:
     """Replace resources by those in files; refused when one does not exist."""
-    documents = files.read(
-        filenames, namespace=namespace, recursive=recursive, skip_empty=skip_empty
-    )
-    _change("replaced", documents, dry_run, settings)
+    _change("replaced", given.documents(), dry_run, settings)
 
 
 @click.command(epilog="Example: netloom delete bgppeer rack1-tor")
 @click.argument("kind", required=False)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option(
-    "-f", "--filename", "filenames", multiple=True, metavar="FILE", help="Those named in it."
-)
-@recursive_option
-@skip_empty_option
+@with_files(required=False)
 @click.option("--skip-not-exists", is_flag=True, help="Absent is well.")
 @dry_run_option
-@namespace_option
 @with_settings("datastore")
 def delete(
     *,
     kind: str | None,
     names: tuple[str, ...],
-    filenames: tuple[str, ...],
-    recursive: bool,
-    skip_empty: bool,
+    given: Given,
     skip_not_exists: bool,
     dry_run: bool,
-    namespace: str,
     settings: Settings,
 ) -> None:
     """Delete resources by kind and name, or those that files name."""
-    if bool(kind) == bool(filenames) or (kind and not names):
+    if bool(kind) == bool(given) or (kind and not names):
         raise click.UsageError("say a kind and a name, or -f FILE")
     if kind:
         known = kind_called(kind)
-        inside = (namespace or files.DEFAULT_NAMESPACE) if known.namespaced else ""
-        doomed = [(known, inside, name, 0) for name in names]
+        doomed = [(known, given.inside(known), name, 0) for name in names]
     else:
-        documents = files.read(
-            filenames, namespace=namespace, recursive=recursive, skip_empty=skip_empty
-        )
+        documents = given.documents()
         doomed = [(d.kind, d.resource.namespace, d.resource.name, d.version) for d in documents]
 
     def remove(editor: Editor) -> None:

@@ -6,8 +6,8 @@ import click
 
 from netloom.cli.cluster import opened
 from netloom.cli.options import with_settings
-from netloom.cli.resources import files
 from netloom.cli.resources.editor import missing
+from netloom.cli.resources.given import Given, with_files
 from netloom.cli.resources.printing import form_of, rendered
 from netloom.cli.settings import Settings
 from netloom.core.resources.contract import Kind, Picture
@@ -23,24 +23,11 @@ Examples:
   netloom get bgppeers -o custom-columns=NAME,ASN
 """
 
-namespace_option = click.option(
-    "-n", "--namespace", default="", metavar="NAME", help="For kinds that are in one."
-)
-
-recursive_option = click.option("-R", "--recursive", is_flag=True, help="Also folders in folders.")
-skip_empty_option = click.option(
-    "--skip-empty", is_flag=True, help="Files and folders without any resource are well."
-)
-
 
 @click.command(epilog=EXAMPLES)
 @click.argument("kind", required=False)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option(
-    "-f", "--filename", "filenames", multiple=True, metavar="FILE", help="Those named in it."
-)
-@recursive_option
-@skip_empty_option
+@with_files(required=False)
 @click.option(
     "-o",
     "--output",
@@ -51,40 +38,34 @@ skip_empty_option = click.option(
 )
 @click.option("-A", "-a", "--all-namespaces", is_flag=True, help="Of every namespace.")
 @click.option("--export", is_flag=True, help="Without what only this cluster knows.")
-@namespace_option
 @with_settings("datastore")
 def get(
     *,
     kind: str | None,
     names: tuple[str, ...],
-    filenames: tuple[str, ...],
-    recursive: bool,
-    skip_empty: bool,
+    given: Given,
     output: str,
     all_namespaces: bool,
     export: bool,
-    namespace: str,
     settings: Settings,
 ) -> None:
     """Show resources of a kind, all of them or by name; `all` for every kind."""
     output = form_of(output)
-    if bool(kind) == bool(filenames):
+    if bool(kind) == bool(given):
         raise click.UsageError("say a kind, e.g. `netloom get bgppeers`, or -f FILE")
     kinds = _kinds(kind, export) if kind else ()
     with opened(settings) as cluster:
         picture = cluster.picture()
-    if filenames:
-        documents = files.read(
-            filenames, namespace=namespace, recursive=recursive, skip_empty=skip_empty
-        )
+    if given:
+        documents = given.documents()
         if not documents:
             return
         wanted = [(d.kind, d.resource.namespace, d.resource.name) for d in documents]
     else:
-        wanted = [(each, _namespace(each, namespace), name) for each in kinds for name in names]
+        wanted = [(each, given.inside(each), name) for each in kinds for name in names]
     found = [_one(picture, *each) for each in wanted]
     if not wanted:
-        found = [r for each in kinds for r in _all(picture, each, namespace, all_namespaces)]
+        found = [r for each in kinds for r in _all(picture, each, given, all_namespaces)]
     if export:
         found = [_exported(resource) for resource in found]
         picture = Picture(picture.cluster, picture.endpoints)
@@ -98,10 +79,6 @@ def _kinds(word: str, export: bool) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS.values() if not (export and kind.told))
 
 
-def _namespace(kind: Kind, asked: str) -> str:
-    return (asked or files.DEFAULT_NAMESPACE) if kind.namespaced else ""
-
-
 def _one(picture: Picture, kind: Kind, namespace: str, name: str) -> Resource:
     found = kind.find(picture, namespace, name)
     if found is None:
@@ -109,8 +86,8 @@ def _one(picture: Picture, kind: Kind, namespace: str, name: str) -> Resource:
     return found
 
 
-def _all(picture: Picture, kind: Kind, namespace: str, everywhere: bool) -> list[Resource]:
-    inside = "" if everywhere else _namespace(kind, namespace)
+def _all(picture: Picture, kind: Kind, given: Given, everywhere: bool) -> list[Resource]:
+    inside = "" if everywhere else given.inside(kind)
     shown = kind.keeping.shown(picture)
     chosen = [each for each in shown if everywhere or each.namespace == inside]
     return sorted(chosen, key=lambda each: (each.namespace, each.name))

@@ -10,7 +10,7 @@ import click
 from netloom.cli.options import with_settings
 from netloom.cli.resources import files, notation
 from netloom.cli.resources.editor import Editor, edit, missing
-from netloom.cli.resources.get import namespace_option
+from netloom.cli.resources.given import namespace_of, namespace_option
 from netloom.cli.settings import Settings
 from netloom.core.resources.table import kind_called
 from netloom.model.errors import Conflict, InvalidConfig
@@ -138,7 +138,7 @@ def merged(target: Any, change: Any) -> Any:
 
 def _edit(kind: str, name: str, namespace: str, settings: Settings, change: Any) -> None:
     known = kind_called(kind)
-    inside = (namespace or files.DEFAULT_NAMESPACE) if known.namespaced else ""
+    inside = namespace_of(known, namespace)
 
     def write(editor: Editor) -> None:
         found = editor.find(known, inside, name)

@@ -12,7 +12,7 @@ from netloom.core.backends.contract import Prepared, announces
 from netloom.core.bgp.peerings import peers, routers
 from netloom.core.bgp.session import Session
 from netloom.core.bgp.speakers import Speaker, settings
-from netloom.model.addr import Family, IPAddress, IPNetwork
+from netloom.model.addr import Family, IPNetwork
 from netloom.model.errors import Conflict
 from netloom.model.host import Block, Host, named
 from netloom.model.view import Cluster, Problem, View
@@ -98,9 +98,5 @@ def _beyond(
         for host in hosts
         if host.id in holders
         and (address := host.underlay(family)) is not None
-        and not _is_near(address, near)
+        and not any(address in network for network in near)
     ]
-
-
-def _is_near(address: IPAddress, near: Iterable[IPNetwork]) -> bool:
-    return any(address.version == cidr.version and address in cidr for cidr in near)
