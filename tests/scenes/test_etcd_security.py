@@ -200,6 +200,7 @@ def test_a_user_reads_writes_and_watches_what_it_may(users: EtcdCluster):
     lease = store.grant(60)
     assert store.keep_alive(lease)
     store.revoke(lease)
+    follower.finish()
     store.close()
 
 
@@ -213,6 +214,7 @@ def test_a_token_that_is_no_longer_known_is_renewed(users: EtcdCluster):
         users.start()
         revision = put_surely(store, "/netloom/v1/a", b"again %d" % number)
         follower.until(lambda f, revision=revision: revision in f.seen, "the event")  # type: ignore[misc]
+    follower.finish()
     assert follower.listings == 1
     store.close()
 

@@ -83,6 +83,7 @@ class Follower:
                 self._note_away(error)
                 continue  # the same watch goes on from where it was
             if batch is None:
+                self._stop.wait(0.01)  # nothing came, or the test has closed the store
                 continue
             if batch.compacted:
                 return
