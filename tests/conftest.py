@@ -14,6 +14,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -159,6 +160,16 @@ def _sweep(run_id: str) -> Iterator[None]:
     yield
     for name in namespaces.names(f"nl-t{run_id}-"):
         _remove(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_stays() -> Iterator[None]:
+    """Let no test leave a thread at work: it would take from all that come after it."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive(), f"the test has ended and its thread {thread.name} has not"
 
 
 @pytest.fixture

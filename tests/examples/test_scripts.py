@@ -12,10 +12,15 @@ from netloom.lab import record, teardown
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.sh"))
+#: Two engines start three times; docs/docker.md, which is typed as well, goes the same way.
+SLOW = "11-docker-engines.sh"
 
 
 @pytest.mark.timeout(600)  # dozens of commands, each a start of Python
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(each, marks=[pytest.mark.slow] * (each == SLOW)) for each in SCRIPTS],
+)
 def test_the_example_runs_and_takes_its_lab_away(
     shell: Callable, lab_name: str, script: str
 ) -> None:

@@ -133,6 +133,7 @@ def test_clocks_a_day_ahead_and_a_day_behind_change_nothing(
         assert values(lab, CLUSTER) == before
 
 
+@pytest.mark.slow  # a lease's least life is half a minute
 def test_flannels_leases_live_by_the_stores_clock(lab_names: Iterator[str], clocks: Clocks) -> None:
     """Each lease is granted and renewed for its time, whatever the hosts believe the date to be."""
     document = default_document(hosts=2, network=None)

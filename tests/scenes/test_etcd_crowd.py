@@ -17,6 +17,7 @@ from netloom.model.keys import STORE_MARK
 
 HOSTS = 30
 pytestmark = [
+    pytest.mark.slow,  # thirty agents; that thirty claim at once is part of test_etcd_faults
     pytest.mark.skipif(not shutil.which("etcd"), reason="etcd-server is not installed"),
 ]
 

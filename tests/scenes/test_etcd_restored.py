@@ -77,7 +77,14 @@ def attached(host: LabHost, name: str) -> LabContainer | None:
         return None
 
 
-@pytest.mark.parametrize("network", [FLANNEL, CALICO], ids=["host-block", "on-demand"])
+# Most of it waits for leases to run out; one way of claiming blocks shows it.
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(FLANNEL, id="host-block", marks=pytest.mark.slow),
+        pytest.param(CALICO, id="on-demand"),
+    ],
+)
 def test_a_new_host_takes_no_block_that_a_restored_store_has_forgotten(
     lab_up: Callable[..., Lab], tmp_path: Path, network: dict[str, Any]
 ) -> None:

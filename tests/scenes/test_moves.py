@@ -149,7 +149,13 @@ def _two_segments() -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [("bgp", "vxlan"), ("vxlan", "bgp"), ("host-gw", "bgp")]
+    ("before", "after"),
+    [
+        ("bgp", "vxlan"),
+        ("vxlan", "bgp"),
+        # Routes of one's own become BIRD's, as with vxlan; without these faults it is in test_bgp.
+        pytest.param("host-gw", "bgp", marks=pytest.mark.slow),
+    ],
 )
 def test_a_late_host_a_killed_agent_and_a_store_that_goes_away_cost_a_move_nothing(
     lab_up: LabUp, before: str, after: str

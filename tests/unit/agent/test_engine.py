@@ -198,15 +198,17 @@ def test_a_turn_that_cannot_be_told_of_ends_no_loop(worlds: Callable[..., World]
 
 
 def test_who_waits_for_a_turn_gets_none_of_before_when_it_fails_first(
-    worlds: Callable[..., World],
+    worlds: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An attach took the turn before for its own, and told that its container is no part of it."""
     world = worlds()
     world.start()
     before = world.engine.wait(world.engine.wake(), SOON_S)
     world.kernel.away = True
-    with pytest.raises(Unavailable):
-        world.engine.resync()
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "AGAIN_S", 0.1)
+        with pytest.raises(Unavailable):
+            world.engine.resync()
     failed: list[None] = []
 
     def prepare() -> Iterable[str]:
