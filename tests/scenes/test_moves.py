@@ -15,6 +15,7 @@ from netloom.lab.traffic import Pings
 from netloom.lab.waiting import wait_until
 
 from .bgp_lab import document, settled, wait_mesh
+from .interrupted_move import interrupted
 from .test_switching import way
 from .test_switching_faults import stream
 
@@ -160,30 +161,4 @@ def _two_segments() -> dict[str, object]:
 def test_a_late_host_a_killed_agent_and_a_store_that_goes_away_cost_a_move_nothing(
     lab_up: LabUp, before: str, after: str
 ) -> None:
-    lab = lab_up(document(backend=before))
-    one, two, late = lab.hosts
-    a, b, c = one.run("a"), two.run("b"), late.run("c")
-    if before == "bgp":
-        wait_mesh(lab)
-    with Pings(a, b.address, 0.005) as to_b, Pings(a, c.address, 0.005) as to_late:
-        lab.fault(late.name, "kill-agent")
-        one.exec(["netloom", "network", "set", "calnet1", f"backend={after}"])
-        wait_until(lambda: serves(lab, two, after), deadline_s=60, what="the second host is ready")
-        lab.fault(two.name, "kill-agent")
-        lab.fault("store", "stop-store")
-        late.start_agent()
-        lab.fault("store", "start-store")
-        assert lab.networks()[0].retiring, "not all have said that they follow"
-        two.start_agent()
-        wait_until(lambda: settled(lab), deadline_s=60, what="the end of the move")
-        if after == "bgp":
-            wait_mesh(lab)
-    assert (to_b.lost, to_late.lost) == (0, 0)
-
-
-def serves(lab: Lab, host: LabHost, label: str) -> bool:
-    """Tell whether a host has said that it can be reached by a backend of such a label."""
-    entries = lab.store().list("/netloom/v1/cluster/hosts/").entries
-    records = [json.loads(entry.value) for entry in entries]
-    served = [one for r in records if r["name"] == host.name for one in r["serves"]["calnet1"]]
-    return any(label in one for one in served)
+    interrupted(lab_up(document(backend=before)), before, after)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from tests.scenes.bgp_lab import document
+from tests.scenes.interrupted_move import interrupted
 
 from netloom.lab.host import LabHost
 from netloom.lab.lab import Lab
@@ -43,11 +44,16 @@ def leads(host: LabHost, block: str, way: str) -> bool:
     return "\n" not in routes and routes.endswith(way)
 
 
+def followed(lab: Lab) -> bool:
+    """Tell whether no host has anything left of a former backend."""
+    return not lab.networks()[0].retiring
+
+
 def follow(lab: Lab, argv: Sequence[str], way: str) -> None:
     """Say something on the first host; wait until both have left the former backend for ``way``."""
     one, two = lab.hosts
     one.exec(argv)
-    wait_until(lambda: not lab.networks()[0].retiring, deadline_s=60, what=" ".join(argv))
+    wait_until(lambda: followed(lab), deadline_s=60, what=" ".join(argv))
     for host, far in ((one, two), (two, one)):
         (block,) = far.blocks()
         wait_until(
@@ -69,3 +75,13 @@ def test_every_move_to_ipip_and_from_it_loses_nothing(lab: Lab) -> None:
     assert pings.lost == 0
     assert pings.sent > 100
     assert any("nft" in str(problem) for problem in one.status()["problems"]), one.status()
+
+
+@pytest.mark.slow  # labs of three hosts, in a kernel under ptrace; test_moves has other backends
+@pytest.mark.parametrize(("before", "after"), [("vxlan", "ipip"), ("ipip", "bgp")])
+def test_a_late_host_a_killed_agent_and_a_store_that_goes_away_cost_no_packet(
+    lab_names: Iterator[str], before: str, after: str
+) -> None:
+    wanted = document(backend=before)
+    with Lab.up(wanted, name=next(lab_names), owner=myself()) as lab:
+        interrupted(lab, before, after, ended=followed, pause_s=0.02)
