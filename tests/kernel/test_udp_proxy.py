@@ -178,6 +178,17 @@ def await_(condition: Callable[[], object]) -> None:
         select.select([], [], [], 0.01)
 
 
+def halt(pid: int) -> None:
+    """Let a process stand still: each thread of it does when it is its turn, on a busy machine."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    await_(lambda: all(_state(each) == "T" for each in tasks.glob("*/stat")))
+
+
+def _state(stat: Path) -> str:
+    return stat.read_text().rpartition(")")[2].split()[0]
+
+
 def came_in(end: End) -> int:
     """Return how many packets have come from the container to its host."""
     (link,) = end.host.json("ip", "-j", "-s", "link", "show", "vpod")
@@ -405,7 +416,7 @@ def test_a_proxy_whose_device_is_deleted_ends(ends):
 def test_a_stuck_proxy_is_ended_and_another_takes_its_place(ends):
     one, two = ends
     stuck = one.pid()
-    os.kill(stuck, signal.SIGSTOP)
+    halt(stuck)
     one.reopen(patience_s=0.5)
     assert one.read() == []
     one.proxies._patience_s = PATIENCE_S  # the next one may take its time to begin
@@ -434,7 +445,7 @@ def test_a_proxy_that_is_ended_first_carries_what_has_reached_it(ends):
         listener.bind((two.address, 5000))
         listener.settimeout(PATIENCE_S)
         slow, sent = two.pid(), one.counters()["sent"]
-        os.kill(slow, signal.SIGSTOP)
+        halt(slow)
         sender = one.pod.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         with sender:
             sender.sendto(b"late", (two.address, 5000))

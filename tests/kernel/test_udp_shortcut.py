@@ -25,6 +25,7 @@ from tests.kernel.test_udp_proxy import (
     arrives,
     await_,
     ends,
+    halt,
     ping,
     programs,
 )
@@ -42,8 +43,8 @@ def stopped(*which: End) -> Iterator[None]:
     with ExitStack() as stack:
         for end in which:
             pid = end.pid()
-            os.kill(pid, signal.SIGSTOP)
             stack.callback(os.kill, pid, signal.SIGCONT)
+            halt(pid)
         yield
 
 
