@@ -161,7 +161,7 @@ static void end_quietly(void)
     for (int waited = 0; waited < LINGER_MS; waited += QUIET_MS) {
         uint64_t before = carried();
         poll(NULL, 0, QUIET_MS);
-        if (carried() == before && !waits(udp, 0))
+        if (carried() == before && !waits(udp, 0) && !waits(tun, 0))
             break;
     }
     _exit(0);

@@ -16,7 +16,7 @@ enum {
     MOST_PEERS = 65536,
     MESSAGE = 16 + 12 * MOST_PEERS,
     LINGER_MS = 500,   /* for a packet that is being carried while another takes over */
-    QUIET_MS = 50,     /* when nothing came for so long, nothing is on its way any more */
+    QUIET_MS = 100,    /* when nothing came for so long, nothing is on its way any more */
 };
 
 enum { MAGIC = 0x4e4c5531, /* NLU1 */ STATUS = 1, GET = 2, SET = 3, HAND_OVER = 4 };

@@ -36,7 +36,7 @@ MOST_PEERS = 65536
 MESSAGE_BYTES = 16 + ENTRY.size * MOST_PEERS
 BATCH = 64
 #: An ending proxy carries what is still on its way: until it is quiet, and no longer than this.
-QUIET_S, LINGER_S = 0.05, 0.5
+QUIET_S, LINGER_S = 0.1, 0.5
 ICMP_BURST, ICMP_PER_S = 50.0, 1000.0
 #: ICMP messages that may be answered by an error: echo, echo reply, timestamp.
 QUESTIONS = (0, 8, 13)
